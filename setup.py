@@ -1,0 +1,126 @@
+"""Compiles what pyproject.toml cannot describe: the contracts, csrc and the Cython modules.
+
+Conventions instead of lists: every csrc/*.c goes into one static library, every
+src/rankd/kernels/*.pyx becomes an extension linked with it, and every
+protos/rankd/v1/*.proto is generated into src/rankd/v1. Generated C stays in build/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from setuptools import Command, Extension, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+C_FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
+
+
+class build_protos(Command):
+    """Generates messages, services and their type stubs from protos/ into src/."""
+
+    description = __doc__
+    user_options: list[tuple[str, str, str]] = []
+
+    def initialize_options(self) -> None:
+        pass
+
+    def finalize_options(self) -> None:
+        pass
+
+    def run(self) -> None:
+        import grpc_tools
+        from grpc_tools import protoc
+        import google.rpc.status_pb2 as rpc_status
+
+        protos = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("protos/rankd/v1/*.proto"))
+        scripts = Path(sys.executable).parent
+        code = protoc.main([
+            "protoc",
+            "-Iprotos",
+            f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
+            f"-I{Path(rpc_status.__file__).parents[2]}",
+            f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
+            f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+            "--python_out=src", "--grpc_python_out=src", "--mypy_out=src", "--mypy_grpc_out=src",
+            *protos,
+        ])
+        if code:
+            raise SystemExit(f"protoc failed with status {code}")
+
+
+class build_with_protos(build):
+    """Contracts first: setuptools collects the package's files when it builds."""
+
+    sub_commands = [("build_protos", None), *build.sub_commands]
+
+
+class build_py_with_protos(build_py):
+    """The same for editable installs, which run build_py alone."""
+
+    def run(self) -> None:
+        self.run_command("build_protos")
+        super().run()
+
+
+class build_ext_with_library(build_ext):
+    """Compiles csrc once and links it into every extension."""
+
+    def run(self) -> None:
+        self.run_command("build_protos")
+        super().run()
+
+    def build_extensions(self) -> None:
+        objects = self.compiler.compile(
+            sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*.c")),
+            output_dir=self.build_temp,
+            include_dirs=["csrc"],
+            extra_preargs=C_FLAGS,
+            depends=sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*.h")),
+        )
+        if objects:
+            self.compiler.create_static_lib(objects, "rankd_c", output_dir=self.build_temp)
+            for extension in self.extensions:
+                extension.extra_objects = [str(Path(self.build_temp) / "librankd_c.a")]
+        super().build_extensions()
+
+
+def extensions() -> list[Extension]:
+    """One extension per kernels/*.pyx, cythonized into build/."""
+    sources = sorted(ROOT.glob("src/rankd/kernels/*.pyx"))
+    if not sources:
+        return []
+    import numpy
+    from Cython.Build import cythonize
+
+    headers = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*.h"))
+    return cythonize(
+        [
+            Extension(
+                f"rankd.kernels.{path.stem}",
+                [str(path.relative_to(ROOT))],
+                include_dirs=["csrc", numpy.get_include()],
+                define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+                extra_compile_args=["-O3", "-fvisibility=hidden", "-ffp-contract=off"],
+                depends=headers,
+                libraries=["m"],
+            )
+            for path in sources
+        ],
+        build_dir="build/cython",
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False},
+    )
+
+
+setup(
+    ext_modules=extensions(),
+    cmdclass={
+        "build": build_with_protos,
+        "build_protos": build_protos,
+        "build_py": build_py_with_protos,
+        "build_ext": build_ext_with_library,
+    },
+)

@@ -1,0 +1,52 @@
+"""Every bound, named, with its unit. Settings may lower or raise the first group up to the hard ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HARD_MAX_CANDIDATES = 1_000_000
+HARD_MAX_ID_BYTES = 65_536
+HARD_MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+
+MAX_QUERY_BYTES = 8_192
+MAX_LANGUAGE_BYTES = 64
+MAX_REQUEST_ID_BYTES = 128
+MAX_SEGMENTS = 256
+MAX_LABELS = 16
+MAX_LABEL_BYTES = 128
+MAX_PROFILE_NAME_BYTES = 256
+
+MAX_CATEGORY_BYTES = 256
+MAX_STRING_BYTES = 65_536
+MAX_SET_MEMBERS = 4_096
+MAX_CATEGORIES = 16_000_000
+"""Distinct category strings of one process, over all signals."""
+
+MAX_EMBEDDING_DIMENSION = 4_096
+MAX_NAME_CHARS = 64
+"""Names of entities, signals, features, columns, profiles and models."""
+
+MAX_EXPRESSION_CHARS = 10_000
+MAX_EXPRESSION_NODES = 2_000
+MAX_EXPRESSION_DEPTH = 100
+MAX_FEATURES = 4_096
+
+MAX_MODEL_FILE_BYTES = 2 * 1024**3
+MAX_TREES = 100_000
+MAX_LEAVES_PER_TREE = 65_536
+MAX_MODEL_FEATURES = 65_536
+MAX_MODEL_OUTPUTS = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """The bounds a server enforces on requests before it allocates for them."""
+
+    max_candidates: int = 10_000
+    max_columns: int = 1_024
+    max_id_bytes: int = 512
+    max_message_bytes: int = 16 * 1024 * 1024
+    max_batch_lists: int = 128
+    max_batch_candidates: int = 50_000
+    max_write_rows: int = 10_000
+    max_rows_per_entity: int = 50_000_000

@@ -1,0 +1,1 @@
+"""Messages and stubs generated from protos/rankd/v1 at build time."""
