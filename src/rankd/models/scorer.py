@@ -1,0 +1,41 @@
+"""Scorer: what a loaded model is to the rest of rankd, whatever its family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Scorer(Protocol):
+    """Immutable; safe to use from several threads at once; never does I/O."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The model's inputs, in its order."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """("score",), or class_0, class_1 … of a multiclass model."""
+
+    def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
+        """Outputs of every row: float64 (len(output_names), rows).
+
+        `matrix`: float32 (len(feature_names), rows), a row of it per feature; its last axis
+        is contiguous. NaN is missing. `raw` leaves out the objective's transform.
+        Releases the GIL. ValueError if the shape does not fit.
+        """
+
+    def cost(self, rows: int) -> float:
+        """An estimate of `score` in tree visits (rows × trees), for choosing where to run it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model file, validated and ready. `version` is "name@" and 12 hex digits of the file's SHA-256."""
+
+    name: str
+    version: str
+    scorer: Scorer

@@ -1,0 +1,25 @@
+"""How text is normalised: once when it is stored or sent, never in the kernels.
+
+Must live here: what both the store (item titles) and the request (the query) need
+to agree on. Must not: tokenising, similarity; the kernels do that on these bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_WORDS = re.compile(r"[^\W_]+")
+
+
+def normalise(text: str) -> bytes:
+    """UTF-8 of the words of `text` joined by single blanks: NFKC, case-folded, letters and digits only.
+
+    "Wi-Fi  Router (5GHz)" -> b"wi fi router 5ghz". Tokens are what stands between blanks.
+    """
+    return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold())).encode()
+
+
+def query_key(text: str) -> str:
+    """The id under which signals of the entity `query` are kept: trimmed, case-folded, single blanks."""
+    return " ".join(text.casefold().split())
