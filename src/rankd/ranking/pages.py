@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -90,7 +91,8 @@ def decode(token: str, fingerprint: bytes, total: int) -> Cursor:
     if bound_to != fingerprint:
         raise _bad("a token of this request", "one of another profile, query, user, context or candidates")
     remaining = _positions(raw[_HEADER.size :], total)
-    if remaining is None or len(remaining) != total - offset or rescored_count > total:
+    whole = remaining is not None and len(remaining) == total - offset
+    if remaining is None or not whole or rescored_count > total or not math.isfinite(as_of_s):
         raise _bad("a token from next_page_token, unchanged", "one whose order does not fit the candidates")
     return Cursor(as_of_s, offset, rescored_count, remaining)
 
