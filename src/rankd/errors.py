@@ -2,6 +2,7 @@
 
     RankdError
     ├── ConfigError            the workspace, a model file or the command line is wrong; nothing was served
+    │   ├── WorkspaceError     rankd.yaml; all its problems at once
     │   ├── ExpressionError    an expression, with the place in it
     │   └── ModelFileError     a model file, with the line or field
     ├── RequestError           the caller's fault; carries violations with field paths
@@ -51,6 +52,35 @@ class ConfigError(RankdError):
         super().__init__(f"{where}: {message}" if where else message)
         self.message = message
         self.where = where
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of a workspace.
+
+    `where` is "rankd.yaml:12", or the name of the environment variable or option that set
+    the value. `path` is such as profiles.search.base; "" for the whole document.
+    """
+
+    where: str
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.path, self.message) if part)
+
+
+class WorkspaceError(ConfigError):
+    """A workspace does not read. At least one problem; all that were found, in file order."""
+
+    SHOWN = 50
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(p) for p in self.problems[: self.SHOWN]]
+        if len(self.problems) > self.SHOWN:
+            lines.append(f"… and {len(self.problems) - self.SHOWN} more problems")
+        super().__init__("\n".join(lines))
 
 
 class ExpressionError(ConfigError):

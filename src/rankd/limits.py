@@ -31,6 +31,12 @@ MAX_EXPRESSION_NODES = 2_000
 MAX_EXPRESSION_DEPTH = 100
 MAX_FEATURES = 4_096
 
+MAX_WORKSPACE_FILE_BYTES = 4 * 1024 * 1024
+MAX_WORKSPACE_VALUES = 200_000
+"""Values of a rankd.yaml, keys not counted, aliases counted as often as they are used."""
+MAX_WORKSPACE_DEPTH = 32
+"""Mappings and lists inside one another in a rankd.yaml."""
+
 MAX_MODEL_FILE_BYTES = 2 * 1024**3
 MAX_TREES = 100_000
 MAX_LEAVES_PER_TREE = 65_536
@@ -50,3 +56,16 @@ class RequestLimits:
     max_batch_candidates: int = 50_000
     max_write_rows: int = 10_000
     max_rows_per_entity: int = 50_000_000
+
+
+HARD_REQUEST_LIMITS = RequestLimits(
+    max_candidates=HARD_MAX_CANDIDATES,
+    max_columns=65_536,
+    max_id_bytes=HARD_MAX_ID_BYTES,
+    max_message_bytes=HARD_MAX_MESSAGE_BYTES,
+    max_batch_lists=65_536,
+    max_batch_candidates=HARD_MAX_CANDIDATES,
+    max_write_rows=1_000_000,
+    max_rows_per_entity=2_000_000_000,
+)
+"""What no setting may exceed."""

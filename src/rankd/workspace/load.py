@@ -1,0 +1,201 @@
+"""Loading a workspace: file -> document -> sections -> the types that the rest of rankd uses.
+
+All problems are collected and raised together. Expressions and model files are not
+looked at here: `rankd check` and the server compile and load them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rankd.errors import Problem, WorkspaceError
+from rankd.limits import MAX_WORKSPACE_FILE_BYTES
+from rankd.types.profile import ContextFeature, ContextKind, Feature, ModelSpec, Profile
+from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.workspace.environment import Override, apply_overrides, read_environment
+from rankd.workspace.explain import report_errors
+from rankd.workspace.sections import MODEL_FORMATS, ModelSection, ProfileSection, Root, SignalSection
+from rankd.workspace.settings import Settings
+from rankd.workspace.values import one_of, parse_duration, parse_type
+from rankd.workspace.yaml_text import Document, parse_document, shown
+
+FILE_NAME = "rankd.yaml"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A configuration as declared, before anything is compiled or loaded.
+
+    `root` is the absolute directory of the file `path`; model paths are absolute. `places` says
+    where things were written ("rankd.yaml:12") by path, such as profiles.search.base.
+    """
+
+    root: Path
+    path: Path
+    schema: Schema
+    profiles: Mapping[str, Profile]
+    models: Mapping[str, ModelSpec]
+    settings: Settings
+    document: Document = field(repr=False, compare=False)
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Where signals are kept; None: in memory only."""
+        name = self.settings.server.data_dir
+        return None if name is None else self.root / name
+
+    def place(self, *path: str | int) -> str:
+        """ "rankd.yaml:12" of a path such as ("profiles", "search", "base"), or of what is around it."""
+        return self.document.place(path)
+
+
+def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[Override] = ()) -> Workspace:
+    """Reads a workspace: a directory with rankd.yaml, or the file itself.
+
+    `environ` gives settings (see environment.py), `overrides` those of the command line, which win.
+    Raises WorkspaceError with every problem found.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    document = parse_document(_read_text(file), file.name)
+    if document.value is None:
+        raise WorkspaceError(
+            [Problem(file.name, "", 'expected a workspace, got an empty file; begin with "version: 1"')]
+        )
+    settings, problems = read_environment(environ)
+    document.problems.extend(problems)
+    apply_overrides(document, [*settings, *overrides])
+    root: Root | None = None
+    try:
+        root = Root.model_validate(document.value)
+    except ValidationError as error:
+        report_errors(document, error.errors(include_url=False), Root)
+    _check_references(document)
+    if root is None or document.problems:
+        raise WorkspaceError(_in_file_order(document.problems))
+    directory = file.resolve().parent
+    return Workspace(
+        root=directory,
+        path=file.resolve(),
+        schema=_schema(root.schema_),
+        profiles={name: _profile(name, section) for name, section in root.profiles.items()},
+        models={name: _model(name, section, directory) for name, section in root.models.items()},
+        settings=Settings(server=root.server, tracing=root.tracing),
+        document=document,
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of rankd.yaml, for editors."""
+    schema = Root.model_json_schema(by_alias=True)
+    _close(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "rankd.yaml"}
+
+
+def _close(schema: Any) -> None:
+    """Refuses names that fit no pattern; pydantic states the patterns but leaves the mapping open."""
+    if isinstance(schema, dict):
+        if "patternProperties" in schema:
+            schema["additionalProperties"] = False
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for inner in schema:
+            _close(inner)
+
+
+def _read_text(file: Path) -> str:
+    def problem(message: str) -> WorkspaceError:
+        return WorkspaceError([Problem(str(file), "", message)])
+
+    if not file.is_file():
+        raise problem("expected a workspace file, got none; `rankd init DIR` writes one to start from")
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_WORKSPACE_FILE_BYTES + 1)
+    except OSError as error:
+        raise problem(f"expected a readable file, got: {error.strerror}") from None
+    if len(data) > MAX_WORKSPACE_FILE_BYTES:
+        raise problem(f"expected at most {MAX_WORKSPACE_FILE_BYTES} bytes, got more")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise WorkspaceError([Problem(f"{file.name}:{line}", "", "expected UTF-8 text, got other bytes")]) from None
+
+
+def _check_references(document: Document) -> None:
+    """Rules between sections, checked on what was written, so that they are reported with everything else."""
+    schema = _mapping(document.value, "schema")
+    models = _mapping(document.value, "models")
+    for name, profile in _mapping(document.value, "profiles").items():
+        if not isinstance(profile, dict):
+            continue
+        path = ("profiles", name)
+        entity = profile.get("entity", "item")
+        if isinstance(entity, str) and entity not in schema:
+            document.report((*path, "entity"), one_of(entity, schema, "an entity of the schema"))
+        model = profile.get("model")
+        if isinstance(model, str) and model not in models:
+            document.report((*path, "model"), one_of(model, models, "a model of the workspace"))
+        if model is None and profile.get("rerank") is not None:
+            document.report((*path, "rerank"), "expected a model beside rerank, got none")
+    for name, model in _mapping(document.value, "models").items():
+        file = model.get("file") if isinstance(model, dict) else None
+        if isinstance(file, str) and model.get("format") is None and Path(file).suffix not in MODEL_FORMATS:
+            message = f"expected format: lightgbm or linear, as the extension of {shown(file)} does not tell"
+            document.report(("models", name, "file"), message)
+
+
+def _mapping(value: Any, key: str) -> dict[str, Any]:
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _in_file_order(problems: list[Problem]) -> list[Problem]:
+    def order(problem: Problem) -> tuple[bool, int]:
+        _, colon, line = problem.where.rpartition(":")
+        return (False, int(line)) if colon and line.isdecimal() else (True, 0)
+
+    return sorted(dict.fromkeys(problems), key=order)
+
+
+def _schema(section: Mapping[str, Mapping[str, SignalSection]]) -> Schema:
+    return Schema(
+        {
+            entity: Entity(entity, {name: _signal(name, signal) for name, signal in signals.items()})
+            for entity, signals in section.items()
+        }
+    )
+
+
+def _signal(name: str, section: SignalSection) -> Signal:
+    kind, dimension = parse_type(section.type, [k.value for k in SignalKind], "a signal type")
+    ttl_s = None if section.ttl is None else parse_duration(section.ttl)
+    return Signal(name, SignalKind(kind), dimension, section.default, ttl_s)
+
+
+def _profile(name: str, section: ProfileSection) -> Profile:
+    context = {}
+    for key, text in section.context.items():
+        kind, dimension = parse_type(text, [k.value for k in ContextKind], "a context type")
+        context[key] = ContextFeature(key, ContextKind(kind), dimension)
+    return Profile(
+        name=name,
+        entity=section.entity,
+        columns=tuple(section.columns),
+        context=context,
+        features=tuple(Feature(key, text) for key, text in section.features.items()),
+        base=section.base,
+        rerank_count=section.rerank,
+        model=section.model,
+    )
+
+
+def _model(name: str, section: ModelSection, directory: Path) -> ModelSpec:
+    file = directory / section.file
+    features = None if section.features is None else tuple(section.features)
+    return ModelSpec(name, str(file), section.format or MODEL_FORMATS[file.suffix], features)

@@ -1,0 +1,184 @@
+"""Settings: how the server runs, as opposed to what it ranks. The sections `server` and `tracing`.
+
+Every one can be set in rankd.yaml or by an environment variable (see environment.py).
+Units are in the names. The docstrings below are the reference: the JSON Schema shows them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    create_model,
+    field_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from rankd.limits import HARD_REQUEST_LIMITS, RequestLimits
+from rankd.workspace.values import Address, parse_address
+from rankd.workspace.yaml_text import shown
+
+
+class Section(BaseModel):
+    """A mapping of rankd.yaml: immutable, strict about types, and every key is known."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+def _check_address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _check_endpoint(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        good = False
+    if not good or not text.isprintable() or " " in text:
+        raise ValueError(f"expected a URL such as http://127.0.0.1:4317, got {shown(text)}")
+    return text
+
+
+def _check_path(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError(f"expected a path, got {shown(text)}")
+    return text
+
+
+AddressText = Annotated[str, AfterValidator(_check_address)]
+PathText = Annotated[str, AfterValidator(_check_path)]
+
+# One field per field of RequestLimits, so that a limit is named and given its default in one place.
+LimitsSection: type[Section] = create_model(  # type: ignore[call-overload]
+    "Limits",
+    __base__=Section,
+    __doc__="Bounds on requests, enforced before anything is allocated for them.",
+    **{
+        f.name: (Annotated[int, Field(ge=1, le=getattr(HARD_REQUEST_LIMITS, f.name))], f.default)
+        for f in dataclasses.fields(RequestLimits)
+    },
+)
+
+
+class _AsRequestLimits:
+    """Reads a RequestLimits from a mapping by way of LimitsSection."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def convert(section: Section) -> RequestLimits:
+            return RequestLimits(**section.model_dump())
+
+        return core_schema.no_info_after_validator_function(
+            convert,
+            handler.generate_schema(LimitsSection),
+            serialization=core_schema.plain_serializer_function_ser_schema(dataclasses.asdict),
+        )
+
+
+class LogSettings(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe level that is written."""
+    format: Literal["text", "json"] = "text"
+    """text for people, json (an object a line) for machines."""
+
+
+class ServerSettings(Section):
+    """The gRPC server."""
+
+    allow_insecure: bool = False
+    """Listen beyond loopback although connections are neither encrypted nor authenticated."""
+    listen: AddressText = "127.0.0.1:50051"
+    """Where RankingService and SignalService listen: host:port (0: any free port), [IPv6]:port or unix:/path."""
+    health_listen: AddressText = "127.0.0.1:50052"
+    """Where health checks and reflection listen, apart, so that overload cannot fail a probe."""
+    data_dir: PathText | None = "data"
+    """Where signals are kept, relative to the workspace; null: in memory only, lost at exit."""
+    reflection: bool = False
+    """Serve gRPC reflection on health_listen."""
+    drain_seconds: float = Field(default=2.0, ge=0, le=3_600)
+    """After SIGTERM: how long to go on serving with health at NOT_SERVING, so that clients move away."""
+    shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3_600)
+    """After draining: how long calls in flight may take to finish."""
+    default_deadline_ms: float | None = Field(default=None, gt=0, le=3_600_000)
+    """The deadline of calls that come without one; null: none."""
+    event_loop: Literal["auto", "asyncio", "uvloop"] = "auto"
+    """auto: uvloop where it is installed."""
+    limits: Annotated[RequestLimits, _AsRequestLimits] = RequestLimits()
+    """Bounds on requests."""
+    log: LogSettings = LogSettings()
+    """Logging."""
+
+    @property
+    def listen_address(self) -> Address:
+        """`listen`, parsed."""
+        return parse_address(self.listen)
+
+    @property
+    def health_listen_address(self) -> Address:
+        """`health_listen`, parsed."""
+        return parse_address(self.health_listen)
+
+    @field_validator("listen", "health_listen")
+    @classmethod
+    def _check_loopback(cls, text: str, info: Any) -> str:
+        # allow_insecure stands before them, so that it is known here; if it is itself wrong, that is reported alone.
+        if not info.data.get("allow_insecure", True) and not parse_address(text).is_loopback:
+            raise ValueError(
+                f"expected a loopback address, got {shown(text)}: others could connect without encryption or "
+                "authentication; set server.allow_insecure: true if that is meant"
+            )
+        return text
+
+    @field_validator("health_listen")
+    @classmethod
+    def _check_apart(cls, text: str, info: Any) -> str:
+        address = parse_address(text)
+        other = info.data.get("listen")
+        if other is not None and parse_address(other) == address and (address.port or address.socket_path):
+            raise ValueError(f"expected an address other than that of server.listen, got {shown(text)} for both")
+        return text
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces: one per request."""
+
+    otlp_endpoint: Annotated[str, AfterValidator(_check_endpoint)] | None = None
+    """The OTLP gRPC receiver, such as http://127.0.0.1:4317 (https: with TLS); null: tracing is off."""
+    sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    """The share of traces started here that are recorded; traces started by the caller follow the caller's choice."""
+    service_name: str = Field(default="rankd", min_length=1, max_length=256)
+    """The resource attribute service.name."""
+    export_timeout_ms: int = Field(default=10_000, ge=1, le=600_000)
+    """How long one export may take before its spans are dropped."""
+    shutdown_flush_ms: int = Field(default=2_000, ge=0, le=600_000)
+    """How long exit waits for the last spans to be exported."""
+
+
+class Settings(Section):
+    """All settings."""
+
+    server: ServerSettings = ServerSettings()
+    tracing: TracingSettings = TracingSettings()
+
+    @classmethod
+    def sections(cls) -> tuple[str, ...]:
+        """The top-level keys of rankd.yaml that hold settings."""
+        return tuple(cls.model_fields)

@@ -1,0 +1,183 @@
+"""Good workspaces read to the right values; settings come from file, environment and options, in that order."""
+
+# ruff: noqa: E501 - tables
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rankd.errors import WorkspaceError
+from rankd.limits import HARD_REQUEST_LIMITS, RequestLimits
+from rankd.types.profile import ContextFeature, ContextKind, Feature, ModelSpec
+from rankd.types.schema import Signal, SignalKind
+from rankd.workspace import Override, load_workspace
+from rankd.workspace.environment import settings_paths, variable_name
+
+FULL = """
+version: 1
+schema:
+  item:
+    title: string
+    price: {type: f32, default: 0.5, ttl: 7d}
+    stock: {type: bool, default: true}
+    released: timestamp
+    vector: embedding[16]
+    on: i64
+  user:
+    affinity: map
+models:
+  shop: {file: models/shop.txt}
+  other-1.2: {file: /abs/m.bin, format: linear, features: [b, a]}
+profiles:
+  search:
+    columns: [bm25]
+    context: {device: category, hour: number, v: 'embedding[4]'}
+    features: &features
+      price_log: log1p(item.price)
+      bm25: column.bm25
+      one: 1
+      tiny: 1e-3
+    base: 0.7 * bm25 - 0.1 * price_log
+    rerank: 200
+    model: shop
+  browse:
+    features:
+      <<: *features
+      one: 2.5
+    entity: user
+server:
+  listen: "[::1]:0"
+  data_dir: null
+  limits: {max_candidates: 50}
+tracing:
+  otlp_endpoint: http://127.0.0.1:4317
+"""
+
+
+def write(directory: Path, text: str | bytes) -> Path:
+    file = directory / "rankd.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return directory
+
+
+def problems(path: Path, environ: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(WorkspaceError) as caught:
+        load_workspace(path, environ or {})
+    assert caught.value.problems
+    return [str(p) for p in caught.value.problems]
+
+
+def test_everything_declared_arrives(tmp_path: Path) -> None:
+    w = load_workspace(write(tmp_path, FULL), {})
+    assert w.root == tmp_path.resolve()
+    assert w.schema.entities["item"].signals["price"] == Signal("price", SignalKind.F32, 0, 0.5, 604_800.0)
+    assert w.schema.entities["item"].signals["stock"].default == 1.0
+    assert w.schema.entities["item"].signals["vector"] == Signal("vector", SignalKind.EMBEDDING, 16)
+    assert w.schema.entities["item"].signals["on"].kind is SignalKind.I64
+    assert list(w.schema.entities) == ["item", "user"]
+    search = w.profiles["search"]
+    assert search.features == (
+        Feature("price_log", "log1p(item.price)"),
+        Feature("bm25", "column.bm25"),
+        Feature("one", "1"),
+        Feature("tiny", "0.001"),
+    )
+    assert search.context["v"] == ContextFeature("v", ContextKind.EMBEDDING, 4)
+    assert (search.columns, search.rerank_count, search.model, search.entity) == (("bm25",), 200, "shop", "item")
+    assert w.profiles["browse"].features[2] == Feature("one", "2.5")
+    assert w.profiles["browse"].base is None
+    assert w.models["shop"] == ModelSpec("shop", str(tmp_path.resolve() / "models/shop.txt"), "lightgbm")
+    assert w.models["other-1.2"] == ModelSpec("other-1.2", "/abs/m.bin", "linear", ("b", "a"))
+    assert w.settings.server.limits == RequestLimits(max_candidates=50)
+    assert w.settings.server.listen_address.target == "[::1]:0"
+    assert w.data_dir is None
+    assert w.settings.tracing.otlp_endpoint == "http://127.0.0.1:4317"
+    assert w.place("profiles", "search", "base") == "rankd.yaml:25"
+
+
+def test_the_file_itself_and_the_defaults(tmp_path: Path) -> None:
+    write(tmp_path, "\ufeffversion: 1\n")
+    w = load_workspace(tmp_path / "rankd.yaml", {})
+    assert w.settings.server.limits == RequestLimits()
+    assert w.data_dir == tmp_path.resolve() / "data"
+    assert (w.profiles, w.models, w.schema.entities) == ({}, {}, {})
+
+
+def test_environment_beats_the_file_and_options_beat_the_environment(tmp_path: Path) -> None:
+    write(tmp_path, FULL)
+    environ = {
+        "RANKD_SERVER__LISTEN": "127.0.0.1:7",
+        "RANKD_SERVER__LIMITS__MAX_CANDIDATES": "500",
+        "RANKD_SERVER__REFLECTION": "true",
+        "RANKD_SERVER__LOG__LEVEL": "debug",
+        "RANKD_SERVER__DATA_DIR": "elsewhere",
+        "RANKD_TRACING__OTLP_ENDPOINT": "",
+        "RANKD_TRACING__SAMPLE_RATIO": "1e-2",
+        "RANKD_DATA": "not: a setting",
+        "RANKD_FUZZ_SCALE": "9",
+        "PATH": "/bin",
+    }
+    w = load_workspace(tmp_path, environ, [Override("--listen", ("server", "listen"), "127.0.0.1:8")])
+    server, tracing = w.settings.server, w.settings.tracing
+    assert (server.listen, server.limits.max_candidates, server.reflection) == ("127.0.0.1:8", 500, True)
+    assert (server.log.level, w.data_dir) == ("debug", tmp_path.resolve() / "elsewhere")
+    assert (tracing.otlp_endpoint, tracing.sample_ratio) == (None, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("RANKD_SERVER__LISEN", "x", 'unknown one; did you mean "RANKD_SERVER__LISTEN"?'),
+        ("RANKD_SERVER__LIMITS", "5", "the name of a setting, got an unknown one"),
+        ("RANKD_PROFILES__SEARCH__BASE", "1", "the name of a setting, got an unknown one"),
+        ("RANKD_SERVER__LISTEN", "nowhere", 'server.listen: expected host:port, [IPv6 address]:port or unix:/path, got "nowhere"'),
+        ("RANKD_SERVER__LISTEN", "", "server.listen: expected text, got nothing"),
+        ("RANKD_SERVER__LISTEN", "0.0.0.0:1", "server.listen: expected a loopback address"),
+        ("RANKD_SERVER__LIMITS__MAX_CANDIDATES", "0", "server.limits.max_candidates: expected at least 1, got 0"),
+        ("RANKD_SERVER__LIMITS__MAX_CANDIDATES", "many", 'expected a whole number, got "many"'),
+        ("RANKD_SERVER__LIMITS__MAX_CANDIDATES", "9" * 5000, "expected a whole number, got inf"),
+        ("RANKD_SERVER__REFLECTION", "yes", 'expected true or false, got "yes"'),
+        ("RANKD_SERVER__DRAIN_SECONDS", ".nan", "server.drain_seconds: expected a finite number, got nan"),
+        ("RANKD_TRACING__SERVICE_NAME", "[a]", 'expected a single value, got "[a]"'),
+        ("RANKD_TRACING__SERVICE_NAME", "\udcff", "expected a single value"),
+        ("RANKD_TRACING__SERVICE_NAME", "123", "expected text, got 123; put it in quotes if text is meant"),
+    ],
+)  # fmt: skip
+def test_a_bad_variable_is_named(tmp_path: Path, name: str, value: str, expected: str) -> None:
+    (problem,) = problems(write(tmp_path, "version: 1"), {name: value})
+    assert problem.startswith(f"{name}: ")
+    assert expected in problem
+
+
+def test_an_override_of_a_section_that_is_no_mapping_is_reported_once(tmp_path: Path) -> None:
+    found = problems(write(tmp_path, "version: 1\nserver: 5\n"), {"RANKD_SERVER__LISTEN": "127.0.0.1:1"})
+    assert found == ["rankd.yaml:2: server: expected a mapping, got 5"]
+
+
+def test_every_setting_can_be_set_by_a_variable(tmp_path: Path) -> None:
+    w = load_workspace(write(tmp_path, "version: 1"), {})
+    environ = {}
+    for path in settings_paths():
+        value = w.settings
+        for part in path:
+            value = getattr(value, part)
+        environ[variable_name(path)] = "null" if value is None else str(value).lower()
+    assert len(environ) > 20
+    assert load_workspace(tmp_path, environ).settings == w.settings
+
+
+def test_settings_are_immutable(tmp_path: Path) -> None:
+    w = load_workspace(write(tmp_path, "version: 1"), {})
+    with pytest.raises(ValueError, match="frozen"):
+        w.settings.server.listen = "x"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        w.root = tmp_path  # type: ignore[misc]
+
+
+def test_hard_limits_are_the_bounds_of_the_settings(tmp_path: Path) -> None:
+    highest = HARD_REQUEST_LIMITS.max_columns
+    text = "version: 1\nserver: {limits: {max_columns: %d}}"
+    assert load_workspace(write(tmp_path, text % highest), {}).settings.server.limits.max_columns == highest
+    (problem,) = problems(write(tmp_path, text % (highest + 1)))
+    assert problem == f"rankd.yaml:2: server.limits.max_columns: expected at most {highest}, got {highest + 1}"
