@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.kernels.program import ProgramKernel
 from rankd.types.columns import Column
 
 
@@ -50,6 +51,10 @@ class Input:
     per_candidate: bool
     dimension: int = 0
 
+    def __str__(self) -> str:
+        """As expressions write it."""
+        return self.name if self.source is Source.FEATURE else f"{self.namespace}.{self.name}"
+
 
 class Program(Protocol):
     """Immutable; safe to run from several threads at once."""
@@ -69,3 +74,18 @@ class Program(Protocol):
 
         `columns[i]` answers `inputs[i]`. Releases the GIL. ValueError if a column does not fit its input.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledProgram:
+    """The Program that rankd.features compiles to."""
+
+    inputs: tuple[Input, ...]
+    output_names: tuple[str, ...]
+    kernel: ProgramKernel
+
+    def run(
+        self, length: int, columns: Sequence[Column], dtype: type[np.float32] | type[np.float64] = np.float32
+    ) -> NDArray[Any]:
+        """See Program."""
+        return self.kernel.run(length, columns, dtype)
