@@ -8,7 +8,8 @@
     ├── RequestError           the caller's fault; carries violations with field paths
     ├── StoreError             the signal store cannot do what was asked
     │   └── StoreFullError
-    └── UnavailableError       try again, or elsewhere
+    ├── UnavailableError       try again, or elsewhere
+    └── DeadlinePassedError    the caller's time is over
 
 Messages are for the person who made the mistake: what was expected, what came, where.
 Anything else that escapes is a fault of rankd itself: it is logged whole and answered
@@ -133,3 +134,7 @@ class StoreFullError(StoreError):
 
 class UnavailableError(RankdError):
     """The server is draining or a dependency is away."""
+
+
+class DeadlinePassedError(RankdError):
+    """The call's deadline passed before anything could be returned."""
