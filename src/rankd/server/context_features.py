@@ -71,11 +71,11 @@ def _members(sent: pb.StringSet, path: str) -> list[str]:
     if len(sent.values) > MAX_SET_MEMBERS:
         raise RequestError.one(Reason.LIMIT_EXCEEDED, path, f"at most {MAX_SET_MEMBERS} strings", f"{len(sent.values)}")
     members = list(sent.values)
-    if len(set(members)) != len(members):
-        at = next(i for i, member in enumerate(members) if member in members[:i])
-        raise RequestError.one(
-            Reason.INVALID_FIELD, f"{path}[{at}]", "distinct strings", f"{quoted(members[at])} again"
-        )
+    seen: set[str] = set()
+    for at, member in enumerate(members):
+        if member in seen:
+            raise RequestError.one(Reason.INVALID_FIELD, f"{path}[{at}]", "distinct strings", f"{quoted(member)} again")
+        seen.add(member)
     return members
 
 

@@ -34,6 +34,9 @@ from rankd.v1 import ranking_pb2 as pb
 
 ContextMessage: TypeAlias = pb.RankRequest | pb.ScoreRequest
 
+MAX_TRACED_CHARS: Final = 256
+"""Of one value of the caller's in a trace."""
+
 SURFACES: Final = ("", "search", "browse", "autocomplete", "recommendation")
 """By the number of pb.Surface; as expressions see `request.surface`."""
 

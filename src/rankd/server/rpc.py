@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from google.rpc import code_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from rankd.errors import DeadlinePassedError, Reason, RequestError
 from rankd.server.status import DETAILS_KEY, to_status
@@ -35,12 +35,14 @@ RequestT = TypeVar("RequestT", bound=Message)
 
 @dataclass(slots=True)
 class Call:
-    """A call while it runs. Times are perf_counter_ns. `span` is None unless the call is sampled:
-    then nothing need be put into `attributes` and `stages`."""
+    """A call while it runs. Times are perf_counter_ns. `timeout_s` is the server's default, for a call
+    that came without a deadline. `span` is None unless the call is sampled: then nothing need be put
+    into `attributes` and `stages`."""
 
     method: str
     start_ns: int
     deadline_ns: int | None
+    timeout_s: float | None
     span: RootSpan | None
     request_id: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
@@ -94,9 +96,9 @@ class Dispatcher:
                     self._end(call, "CANCELLED", None)
                     raise
                 # Something inside was cancelled, not the call: gRPC would leave the caller waiting.
-                status = self._failed(call, error)
+                status = self.explain(call, error, call.request_id)
             except Exception as error:
-                status = self._failed(call, error)
+                status = self.explain(call, error, call.request_id)
             finally:
                 self.in_flight -= 1
             if status is not None:
@@ -111,32 +113,29 @@ class Dispatcher:
     def _begin(self, method: str, context: Any) -> Call:
         start_ns = time.perf_counter_ns()
         remaining_s = context.time_remaining()
-        if remaining_s is None:
-            remaining_s = self._default_deadline_s
-        deadline_ns = None if remaining_s is None else start_ns + int(remaining_s * 1e9)
+        timeout_s = self._default_deadline_s if remaining_s is None else None
+        limit_s = timeout_s if remaining_s is None else remaining_s
+        deadline_ns = None if limit_s is None else start_ns + int(limit_s * 1e9)
         span = None if self.tracer is None else self.tracer.begin(context.invocation_metadata())
-        return Call(method, start_ns, deadline_ns, span, f"{random.getrandbits(128):032x}")
+        return Call(method, start_ns, deadline_ns, timeout_s, span, f"{random.getrandbits(128):032x}")
 
     async def _answer(self, call: Call, request_type: type[RequestT], data: bytes, run: Run[RequestT]) -> bytes:
         call.check_deadline()
         request = parse(request_type, data)
-        if call.deadline_ns is None:
+        # gRPC cancels a call whose own deadline passes; the server's default is for us to keep.
+        if call.timeout_s is None:
             return (await run(request, call)).SerializeToString()
         try:
-            # gRPC cancels a call whose own deadline passes; the server's default is for us to keep.
-            async with asyncio.timeout((call.deadline_ns - time.perf_counter_ns()) / 1e9) as scope:
+            async with asyncio.timeout(call.timeout_s) as scope:
                 return (await run(request, call)).SerializeToString()
         except TimeoutError:
             if scope.expired():
                 raise DeadlinePassedError("the deadline passed before the work was done") from None
             raise
 
-    def _failed(self, call: Call, error: BaseException) -> status_pb2.Status:
-        """The status to send; logs what an operator needs, at most ten lines a second of each sort."""
-        return self.explain(call, error, call.request_id)
-
     def explain(self, call: Call, error: BaseException, request_id: str) -> status_pb2.Status:
-        """The status of a failed call, or of one list of a batch; logged."""
+        """The status of a failed call, or of one list of a batch. Logs what an operator needs, at most
+        ten lines a second of each sort."""
         status, expected = to_status(error, request_id)
         brake = self._refusals if expected else self._faults
         held = brake.admit()
@@ -185,7 +184,5 @@ def parse(request_type: type[RequestT], data: bytes) -> RequestT:
 
 def reason_of(status: status_pb2.Status) -> str:
     """The ErrorInfo's reason."""
-    from google.rpc import error_details_pb2
-
     info = error_details_pb2.ErrorInfo()
     return info.reason if status.details and status.details[0].Unpack(info) else ""

@@ -16,6 +16,7 @@ from rankd.errors import (
     DeadlinePassedError,
     Reason,
     RequestError,
+    StoreError,
     StoreFullError,
     UnavailableError,
     Violation,
@@ -42,6 +43,10 @@ def to_status(error: BaseException, request_id: str) -> tuple[status_pb2.Status,
         return _status(code, error.reason, request_text(error), request_id, _bad_request(error)), True
     if isinstance(error, StoreFullError):
         return _status(code_pb2.RESOURCE_EXHAUSTED, Reason.STORE_FULL, str(error), request_id), True
+    if isinstance(error, StoreError):
+        # Its text is for the operator: paths, errno. Another server may well have a sound store.
+        message = f"the signal store cannot do this now; request id {request_id}"
+        return _status(code_pb2.UNAVAILABLE, Reason.UNAVAILABLE, message, request_id), False
     if isinstance(error, UnavailableError):
         return _status(code_pb2.UNAVAILABLE, Reason.UNAVAILABLE, str(error), request_id), True
     if isinstance(error, DeadlinePassedError):
