@@ -69,7 +69,7 @@ class Health:
                 yield health_pb2.HealthCheckResponse(status=status)
             await changed.wait()
 
-    def handlers(self, watch_only: bool) -> grpc.GenericRpcHandler:
+    def handlers(self, watch_only: bool) -> grpc.GenericRpcHandler[Any, Any]:
         """For a server. `watch_only`: what client-side health checking needs on the serving port."""
         codec = {
             "request_deserializer": health_pb2.HealthCheckRequest.FromString,

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from rankd.errors import Reason, RequestError
-from rankd.limits import RequestLimits
+from rankd.limits import MAX_LABELS, RequestLimits
 from rankd.ranking import stages
 from rankd.ranking.pages import Cursor
 from rankd.ranking.plan import Plan
@@ -244,7 +244,7 @@ def _note_request(call: Call, plan: Plan, request: pb.RankRequest | pb.ScoreRequ
         attributes[names.SURFACE] = decode.SURFACES[request.surface]
     if request.user.session_id and len(request.user.session_id) <= decode.MAX_TRACED_CHARS:
         attributes[names.SESSION_ID] = request.user.session_id
-    if len(request.labels) <= decode.MAX_LABELS:
+    if len(request.labels) <= MAX_LABELS:
         for key, value in request.labels.items():
             attributes[names.LABEL_PREFIX + key[: decode.MAX_TRACED_CHARS]] = value[: decode.MAX_TRACED_CHARS]
     call.attributes.update(attributes)

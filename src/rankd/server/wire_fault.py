@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
@@ -49,8 +49,8 @@ class _Found(Exception):
         self.fault = fault
 
 
-def find_fault(data: bytes, descriptor: Descriptor) -> WireFault:
-    """The first fault of `data` as a message of `descriptor`."""
+def find_fault(data: bytes, descriptor: Any) -> WireFault:
+    """The first fault of `data` as a message of `descriptor` (a protobuf Descriptor, of whichever backend)."""
     walker = _Walker(data)
     try:
         walker.message(0, len(data), descriptor, "", MAX_DEPTH)

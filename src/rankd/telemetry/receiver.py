@@ -60,7 +60,7 @@ class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         self._spans: deque[ReceivedSpan] = deque(maxlen=keep)
         self._arrived = threading.Condition()
         self._server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self._server.start()
 

@@ -30,9 +30,6 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 MAX_QUEUED_SPANS: Final = 8_192
 EXPORT_BATCH_SPANS: Final = 512
 EXPORT_INTERVAL_MS: Final = 1_000
-EXPORT_TIMEOUT_S: Final = 5.0
-FLUSH_TIMEOUT_S: Final = 3.0
-"""How long a shutdown waits for the collector, at most."""
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -196,7 +193,7 @@ class Tracer:
             )
         )
 
-    def close(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+    def close(self, timeout_s: float) -> bool:
         """Flushes what is queued; gives up after `timeout_s`. False: spans may be lost."""
         # The SDK's own shutdown can wait 30 s for a collector that hangs.
         thread = threading.Thread(target=self._processor.shutdown, name="rankd-trace-flush", daemon=True)
@@ -210,7 +207,7 @@ def start_tracing(
     service_name: str = "rankd",
     service_version: str = "",
     sample_ratio: float = 1.0,
-    resource_attributes: Attributes | None = None,
+    export_timeout_s: float = 10.0,
 ) -> Tracer:
     """A Tracer that exports by OTLP over gRPC to `otlp_endpoint` (http:// is plain text, https:// is TLS).
 
@@ -224,7 +221,7 @@ def start_tracing(
 
     endpoint = otlp_endpoint if "://" in otlp_endpoint else f"http://{otlp_endpoint}"
     processor = BatchSpanProcessor(
-        OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_S),
+        OTLPSpanExporter(endpoint=endpoint, timeout=export_timeout_s),
         max_queue_size=MAX_QUEUED_SPANS,
         schedule_delay_millis=EXPORT_INTERVAL_MS,
         max_export_batch_size=EXPORT_BATCH_SPANS,
@@ -233,7 +230,6 @@ def start_tracing(
         {
             names.SERVICE_NAME: service_name,
             names.SERVICE_VERSION: service_version,
-            **(resource_attributes or {}),
         }
     )
     return Tracer(processor, resource, InstrumentationScope("rankd", service_version), sample_ratio)

@@ -1,0 +1,128 @@
+"""`rankd serve`: a workspace to a serving process, and a signal to its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable
+from typing import Final
+
+from rankd import __version__
+from rankd.errors import ConfigError
+from rankd.models.load import load_model
+from rankd.models.scorer import LoadedModel
+from rankd.ranking.build import build_plan
+from rankd.ranking.plan import Plan
+from rankd.server.server import Server
+from rankd.signals.embedded import open_embedded
+from rankd.signals.store import SignalStore
+from rankd.telemetry import logs
+from rankd.telemetry.tracing import Tracer, start_tracing
+from rankd.workspace import TracingSettings, Workspace
+
+logger = logging.getLogger("rankd.server")
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def run_server(workspace: Workspace) -> int:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal hurries it. Returns the exit status: 0.
+
+    Raises ConfigError (a profile, model or address cannot be served) or StoreError (the data
+    directory cannot be used) before anything was served.
+    """
+    settings = workspace.settings.server
+    logs.configure(settings.log.format, settings.log.level)
+    with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
+        runner.run(serve(workspace))
+    return 0
+
+
+def loop_factory(event_loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's if asked for or, with "auto", if it is installed; None: asyncio's own."""
+    if event_loop == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if event_loop == "uvloop":
+            raise ConfigError("uvloop is not installed", "server.event_loop") from None
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def serve(workspace: Workspace) -> None:
+    """Starts, waits for a signal, drains."""
+    started = time.perf_counter()
+    server = await start_server(workspace)
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            server.hurry()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    logger.info(_greeting(server, workspace, time.perf_counter() - started))
+    await stopping.wait()
+    await server.drain()
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+
+
+async def start_server(workspace: Workspace) -> Server:
+    """A serving server. Health answers NOT_SERVING while models and signals are loaded."""
+    server = Server(workspace.settings, tracer_for(workspace.settings.tracing))
+    await server.start_health()
+    try:
+        limits = workspace.settings.server.limits
+        store = await open_embedded(workspace.schema, workspace.data_dir, limits.max_rows_per_entity)
+        try:
+            await server.start(await build_plans(workspace, store), store)
+        except BaseException:
+            await store.close()
+            raise
+    except BaseException:
+        server.hurry()
+        await server.stop()
+        raise
+    return server
+
+
+def tracer_for(settings: TracingSettings) -> Tracer | None:
+    """None unless an endpoint is set: tracing is off."""
+    if settings.otlp_endpoint is None:
+        return None
+    return start_tracing(
+        settings.otlp_endpoint,
+        service_name=settings.service_name,
+        service_version=__version__,
+        sample_ratio=settings.sample_ratio,
+        export_timeout_s=settings.export_timeout_ms / 1e3,
+    )
+
+
+async def build_plans(workspace: Workspace, store: SignalStore) -> dict[str, Plan]:
+    """Loads every model and compiles every profile, or raises ConfigError with the first place at fault."""
+    models: dict[str, LoadedModel] = {}
+    for name, spec in workspace.models.items():
+        # Reading and checking a large forest takes a while; health keeps answering.
+        models[name] = await asyncio.to_thread(load_model, spec)
+    return {
+        name: build_plan(profile, workspace.schema, store.categories, models)
+        for name, profile in workspace.profiles.items()
+    }
+
+
+def _greeting(server: Server, workspace: Workspace, seconds: float) -> str:
+    profiles = ", ".join(f"{p.name}@{p.version}" for p in workspace.profiles.values()) or "none"
+    rows = ", ".join(f"{count:,} {name}" for name, count in server.row_counts().items() if count) or "none"
+    return (
+        f"rankd {__version__} serving on {server.address}, health on {server.health_address}; "
+        f"profiles: {profiles}; rows: {rows}; ready in {seconds:.2f} s"
+    )

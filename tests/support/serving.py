@@ -1,0 +1,175 @@
+"""Real servers over real sockets, in this process or in one of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from rankd.ranking.plan import Plan
+from rankd.server.server import Server
+from rankd.signals.embedded import open_embedded
+from rankd.signals.store import SignalStore
+from rankd.telemetry.tracing import Tracer
+from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.v1.ranking_pb2_grpc import RankingServiceStub
+from rankd.v1.signals_pb2_grpc import SignalServiceStub
+from rankd.workspace import Settings
+
+SCHEMA = Schema(
+    {
+        "item": Entity(
+            "item",
+            {
+                s.name: s
+                for s in (
+                    Signal("price", SignalKind.F32),
+                    Signal("stock", SignalKind.I64),
+                    Signal("listed", SignalKind.TIMESTAMP),
+                    Signal("fresh", SignalKind.BOOL),
+                    Signal("brand", SignalKind.CATEGORY),
+                    Signal("title", SignalKind.STRING),
+                    Signal("vector", SignalKind.EMBEDDING, dimension=3),
+                    Signal("tags", SignalKind.SET),
+                    Signal("weights", SignalKind.MAP),
+                )
+            },
+        ),
+        "user": Entity("user", {"age": Signal("age", SignalKind.F32)}),
+    }
+)
+"""One signal of every kind."""
+
+
+def settings(**server: Any) -> Settings:
+    """Settings for tests: any free port, memory only, no time lost on draining."""
+    base = {"listen": "127.0.0.1:0", "health_listen": "127.0.0.1:0", "data_dir": None, "drain_seconds": 0.0}
+    return Settings.model_validate({"server": {**base, **server}})
+
+
+class Client:
+    """Plain generated stubs on one channel, as any client would use them."""
+
+    def __init__(self, server: Server) -> None:
+        self.channel = grpc.aio.insecure_channel(server.address, options=[("grpc.max_receive_message_length", -1)])
+        self.ranking: Any = RankingServiceStub(self.channel)
+        self.signals: Any = SignalServiceStub(self.channel)
+
+    def raw(self, method: str) -> Any:
+        """A method that sends and returns bytes."""
+        return self.channel.unary_unary(f"/rankd.v1.{method}")
+
+
+@contextlib.asynccontextmanager
+async def running(
+    plans: Mapping[str, Plan],
+    store: SignalStore | None = None,
+    tracer: Tracer | None = None,
+    **server: Any,
+) -> AsyncIterator[tuple[Server, Client]]:
+    """A server in this process, and a client of it."""
+    it = Server(settings(**server), tracer)
+    await it.start_health()
+    await it.start(plans, store if store is not None else await open_embedded(SCHEMA, None, 1_000_000))
+    client = Client(it)
+    try:
+        yield it, client
+    finally:
+        await client.channel.close()
+        it.hurry()
+        await it.stop()
+
+
+def details(error: grpc.RpcError) -> tuple[status_pb2.Status, error_details_pb2.ErrorInfo, list[tuple[str, str]]]:
+    """The google.rpc.Status of a failed call, its ErrorInfo, and (field, description) of its violations."""
+    status = status_pb2.Status()
+    for key, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]
+        if key == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    return status, *unpack(status)
+
+
+def unpack(status: status_pb2.Status) -> tuple[error_details_pb2.ErrorInfo, list[tuple[str, str]]]:
+    """ErrorInfo and violations of a status."""
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(bad)
+    return info, [(v.field, v.description) for v in bad.field_violations]
+
+
+_SERVE = """
+import sys
+from pathlib import Path
+from rankd.errors import RankdError
+from rankd.server.run import run_server
+from rankd.workspace import load_workspace
+import os
+try:
+    sys.exit(run_server(load_workspace(Path(sys.argv[1]), os.environ)))
+except RankdError as error:
+    sys.exit(f"rankd: {error}")
+"""
+
+_GREETING = re.compile(r"serving on (\S+), health on (\S+);")
+
+
+class ServerProcess:
+    """`rankd serve` of a workspace directory, in a process of its own; `log` is what it wrote to stderr."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE, str(directory)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self.log: list[str] = []
+        self.address = self.health_address = ""
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if match := _GREETING.search(line):
+                self.address, self.health_address = match.groups()
+                self._ready.set()
+        self._ready.set()
+
+    def wait_ready(self, timeout_s: float = 30.0) -> ServerProcess:
+        """Returns when it serves; fails with its log if it does not."""
+        assert self._ready.wait(timeout_s), "".join(self.log)
+        assert self.address, "".join(self.log)
+        return self
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 30.0) -> int:
+        """Signals it; the exit status."""
+        self.process.send_signal(number)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """The exit status, when it has ended by itself."""
+        status = self.process.wait(timeout_s)
+        self._reader.join(timeout_s)
+        return status
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
