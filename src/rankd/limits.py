@@ -38,6 +38,7 @@ MAX_WORKSPACE_DEPTH = 32
 """Mappings and lists inside one another in a rankd.yaml."""
 
 MAX_MODEL_FILE_BYTES = 2 * 1024**3
+MAX_LINEAR_FILE_BYTES = 16 * 1024**2
 MAX_TREES = 100_000
 MAX_LEAVES_PER_TREE = 65_536
 MAX_MODEL_FEATURES = 65_536

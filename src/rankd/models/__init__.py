@@ -1,0 +1,9 @@
+"""Importers of model files and what they give: see docs/models.md."""
+
+from rankd.models.forest import ForestScorer
+from rankd.models.lightgbm import parse_lightgbm
+from rankd.models.linear import LinearScorer, parse_linear
+from rankd.models.load import load_model
+from rankd.models.scorer import LoadedModel, Scorer
+
+__all__ = ["ForestScorer", "LinearScorer", "LoadedModel", "Scorer", "load_model", "parse_lightgbm", "parse_linear"]

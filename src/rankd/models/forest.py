@@ -1,0 +1,49 @@
+"""ForestScorer: a forest with its objective's transform."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankd.kernels.forest import Forest
+from rankd.kernels.transform import apply_transform
+from rankd.models.objective import Transform
+
+
+class ForestScorer:
+    """The Scorer of tree models."""
+
+    def __init__(self, forest: Forest, feature_names: tuple[str, ...], transform: Transform, divisor: int = 1) -> None:
+        """`divisor`: what the sums are divided by before the transform (random forests average).
+
+        ValueError if the names are not as many as the forest's features.
+        """
+        if len(feature_names) != forest.features:
+            raise ValueError(f"expected {forest.features} feature names, got {len(feature_names)}")
+        self.forest = forest
+        self.transform = transform
+        self.divisor = divisor
+        self._feature_names = feature_names
+        outputs = forest.outputs
+        self._output_names = ("score",) if outputs == 1 else tuple(f"class_{i}" for i in range(outputs))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return self._feature_names
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return self._output_names
+
+    def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
+        """See Scorer.score. `raw` is LightGBM's raw_score: neither averaged nor transformed."""
+        sums = self.forest.score(matrix)
+        if not raw:
+            if self.divisor != 1:
+                sums /= self.divisor
+            apply_transform(self.transform.name, self.transform.parameter, sums)
+        return sums
+
+    def cost(self, rows: int) -> float:
+        """See Scorer.cost."""
+        return float(rows) * self.forest.trees

@@ -1,0 +1,346 @@
+"""LightGBM's text models, read by a parser of our own: the file is untrusted input.
+
+Must live here: the grammar of the file (keys, counts, numbers) with line numbers for every
+complaint. Must not: the shape of trees (indices, cycles), which the forest builder checks once
+for all importers, and scoring.
+
+Follows what LightGBM 4 writes (gbdt_model_text.cpp, tree.cpp) and is stricter than its reader:
+unknown keys, duplicate keys, wrong counts and a file that was cut are refused, not guessed at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankd import limits
+from rankd.errors import ModelFileError
+from rankd.kernels.forest import Forest, ForestError
+from rankd.models.forest import ForestScorer
+from rankd.models.objective import IDENTITY, parse_objective
+
+VERSIONS = ("v3", "v4")
+
+_HEADER_KEYS = frozenset(
+    {"version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx", "objective"}
+    | {"average_output", "feature_names", "monotone_constraints", "feature_infos", "tree_sizes"}
+)
+_NODE_KEYS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
+_UNUSED_NODE_KEYS = ("split_gain", "internal_value", "internal_weight", "internal_count")
+_UNUSED_LEAF_KEYS = ("leaf_weight", "leaf_count")
+_TREE_KEYS = frozenset(
+    {*_NODE_KEYS, *_UNUSED_NODE_KEYS, *_UNUSED_LEAF_KEYS}
+    | {"num_leaves", "num_cat", "leaf_value", "cat_boundaries", "cat_threshold", "is_linear", "shrinkage"}
+)
+_MAX_CATEGORY_WORDS = 2**31 // 32
+"""Words of one tree's category sets; a category is an int in LightGBM."""
+
+_INTEGERS = re.compile(rb"-?[0-9]{1,10}(?: -?[0-9]{1,10})*+")
+_NUMBER = rb"[+-]?(?:[0-9]{1,400}+(?:\.[0-9]{0,400}+)?(?:[eE][+-]?[0-9]{1,5})?|inf)"
+_NUMBERS = re.compile(_NUMBER + rb"(?: " + _NUMBER + rb")*+")
+_CATEGORICAL = 1
+_BUILDER_KEYS = {"decision": "decision_type", "left": "left_child", "right": "right_child"}
+"""The file's keys for the builder's arrays, where they differ."""
+
+
+@dataclass(slots=True)
+class _Section:
+    """The `key=value` lines of the header or of one tree, with the line each stands on."""
+
+    where: Callable[[int], str]
+    line: int
+    values: dict[str, bytes] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    def at(self, key: str) -> str:
+        return self.where(self.lines.get(key, self.line))
+
+    def add(self, text: bytes, line: int, known: frozenset[str], what: str) -> None:
+        raw_key, _, value = text.partition(b"=")
+        key = raw_key.decode("ascii", "replace")
+        if key not in known:
+            raise ModelFileError(f"{what} has the unknown key {key[:64]!r}", self.where(line))
+        if key in self.values:
+            raise ModelFileError(f"{what} has {key} twice", self.where(line))
+        self.values[key] = value
+        self.lines[key] = line
+
+    def need(self, key: str) -> bytes:
+        if key not in self.values:
+            raise ModelFileError(f"expected a line {key}=…, it is missing", self.where(self.line))
+        return self.values[key]
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        value = self.need(key)
+        if not re.fullmatch(rb"-?[0-9]{1,10}", value) or not low <= int(value) <= high:
+            raise ModelFileError(f"expected {key} as an integer from {low} to {high}, got {_show(value)}", self.at(key))
+        return int(value)
+
+    def count(self, key: str, count: int) -> bytes:
+        """The value, checked to be `count` words before anything is allocated for them."""
+        value = self.need(key)
+        got = value.count(b" ") + 1 if value else 0
+        if got != count:
+            raise ModelFileError(f"expected {count} values of {key}, got {got}", self.at(key))
+        return value
+
+    def integers(self, key: str, count: int, low: int, high: int) -> NDArray[np.int64]:
+        value = self.count(key, count)
+        if not _INTEGERS.fullmatch(value):
+            raise ModelFileError(f"expected {key} as integers between blanks", self.at(key))
+        numbers = np.fromiter(map(int, value.split(b" ")), np.int64, count)
+        self._refuse(key, numbers, (numbers < low) | (numbers > high), f"from {low} to {high}")
+        return numbers
+
+    def doubles(self, key: str, count: int) -> NDArray[np.float64]:
+        value = self.count(key, count)
+        if not _NUMBERS.fullmatch(value):
+            raise ModelFileError(f"expected {key} as numbers between blanks", self.at(key))
+        return np.fromiter(map(float, value.split(b" ")), np.float64, count)
+
+    def _refuse(self, key: str, numbers: NDArray[np.int64], bad: NDArray[np.bool_], expected: str) -> None:
+        if bad.any():
+            i = int(bad.argmax())
+            raise ModelFileError(f"expected {key}[{i}] {expected}, got {numbers[i]}", self.at(key))
+
+
+@dataclass(slots=True)
+class _Tree:
+    """One tree's arrays as the forest builder takes them; `sets` are the words of its category sets."""
+
+    section: _Section
+    nodes: int
+    leaf_value: NDArray[np.float64]
+    split_feature: NDArray[np.int32]
+    decision: NDArray[np.uint8]
+    threshold: NDArray[np.float64]
+    category_set: NDArray[np.int32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    set_sizes: NDArray[np.uint32]
+    set_words: NDArray[np.uint32]
+
+
+class _Lines:
+    """The file line by line, without a second copy of it."""
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self.data = data
+        self.name = where
+        self.offset = 0
+        self.number = 0
+        """Of the line last taken, from 1."""
+
+    def at(self, line: int) -> str:
+        return f"{self.name}:{line}"
+
+    def take(self) -> bytes:
+        """The next line. ModelFileError at the end: a whole file is never read that far."""
+        if self.offset >= len(self.data):
+            raise ModelFileError('expected the line "end of trees", the file ends before it', self.at(self.number))
+        end = self.data.find(b"\n", self.offset)
+        end = len(self.data) if end < 0 else end
+        line = self.data[self.offset : end]
+        self.offset = end + 1
+        self.number += 1
+        return line
+
+
+def parse_lightgbm(data: bytes | str, where: str = "model", features: Sequence[str] | None = None) -> ForestScorer:
+    """The scorer of a LightGBM text model (`Booster.save_model`, `model_to_string`).
+
+    `where` names the file in messages. `features` names the inputs if the file has only
+    Column_0, Column_1 …; otherwise it must equal the file's names. ModelFileError with
+    where="FILE:LINE" for anything damaged, unknown or above rankd.limits.
+    """
+    lines = _Lines(data.encode() if isinstance(data, str) else data, where)
+    header = _read_header(lines)
+    outputs = header.integer("num_tree_per_iteration", 1, limits.MAX_MODEL_OUTPUTS)
+    if header.integer("num_class", 1, limits.MAX_MODEL_OUTPUTS) not in (1, outputs):
+        raise ModelFileError(f"expected num_class {outputs}, as num_tree_per_iteration", header.at("num_class"))
+    names = _feature_names(header, features)
+    transform = IDENTITY
+    if "objective" in header.values:
+        objective = header.values["objective"].decode("ascii", "replace")
+        transform = parse_objective(objective, outputs, header.at("objective"))
+    trees = _read_trees(lines, header, len(names))
+    if len(trees) % outputs:
+        raise ModelFileError(f"expected a multiple of {outputs} trees, got {len(trees)}", lines.at(lines.number))
+    divisor = len(trees) // outputs if "average_output" in header.values else 1
+    return ForestScorer(_build(trees, len(names), outputs), names, transform, divisor)
+
+
+def _read_header(lines: _Lines) -> _Section:
+    if lines.data[:5] != b"tree\n":
+        raise ModelFileError('expected the first line "tree" of a LightGBM text model', lines.at(1))
+    lines.take()
+    header = _Section(lines.at, 1)
+    while (line := lines.take()) != b"":
+        header.add(line, lines.number, _HEADER_KEYS, "the header")
+    version = header.need("version").decode("ascii", "replace")
+    if version not in VERSIONS:
+        raise ModelFileError(f"expected version {' or '.join(VERSIONS)}, got {version[:64]}", header.at("version"))
+    return header
+
+
+def _feature_names(header: _Section, given: Sequence[str] | None) -> tuple[str, ...]:
+    count = header.integer("max_feature_idx", 0, limits.MAX_MODEL_FEATURES - 1) + 1
+    raw = header.count("feature_names", count)
+    header.count("feature_infos", count)
+    try:
+        names = tuple(raw.decode().split(" "))
+    except UnicodeDecodeError:
+        raise ModelFileError("expected feature_names in UTF-8", header.at("feature_names")) from None
+    if "" in names or len(set(names)) != count:
+        raise ModelFileError("expected distinct, non-empty feature_names", header.at("feature_names"))
+    if given is None:
+        return names
+    given = tuple(given)
+    if len(given) != count or len(set(given)) != count:
+        raise ModelFileError(f"expected {count} distinct features to be declared, got {len(given)}", header.where(1))
+    if given != names and names != tuple(f"Column_{i}" for i in range(count)):
+        i = next(i for i in range(count) if given[i] != names[i])
+        raise ModelFileError(
+            f"the declared feature {i} is {given[i]!r}, but the file names it {names[i]!r}", header.at("feature_names")
+        )
+    return given
+
+
+def _read_trees(lines: _Lines, header: _Section, features: int) -> list[_Tree]:
+    """All trees up to "end of trees". Blank lines may stand between them, nothing else."""
+    trees: list[_Tree] = []
+    starts: list[int] = []
+    while True:
+        start = lines.offset
+        line = lines.take()
+        if line == b"":
+            continue
+        starts.append(start)
+        if line == b"end of trees":
+            if lines.data[lines.offset - 1 : lines.offset] != b"\n":
+                raise ModelFileError('expected a line break after "end of trees"', lines.at(lines.number))
+            break
+        if line != b"Tree=%d" % len(trees):
+            raise ModelFileError(
+                f'expected "Tree={len(trees)}" or "end of trees", got {_show(line)}', lines.at(lines.number)
+            )
+        if len(trees) == limits.MAX_TREES:
+            raise ModelFileError(f"expected at most {limits.MAX_TREES} trees", lines.at(lines.number))
+        trees.append(_read_tree(lines, features))
+    if not trees:
+        raise ModelFileError("the model has no trees", lines.at(lines.number))
+    if "tree_sizes" in header.values:
+        sizes = header.integers("tree_sizes", len(trees), 1, limits.MAX_MODEL_FILE_BYTES)
+        if not np.array_equal(sizes, np.diff(starts)):
+            i = int((sizes != np.diff(starts)).argmax())
+            raise ModelFileError(
+                f"expected tree {i} to be {sizes[i]} bytes long, it has {starts[i + 1] - starts[i]}: "
+                "the file was changed after it was written",
+                header.at("tree_sizes"),
+            )
+    return trees
+
+
+def _read_tree(lines: _Lines, features: int) -> _Tree:
+    section = _Section(lines.at, lines.number)
+    while (line := lines.take()) != b"":
+        if line.startswith((b"leaf_const=", b"leaf_features=", b"leaf_coeff=", b"num_features=")):
+            raise ModelFileError("linear trees (linear_tree=true) are not supported", lines.at(lines.number))
+        section.add(line, lines.number, _TREE_KEYS, "the tree")
+    if "is_linear" in section.values and section.integer("is_linear", 0, 1):
+        raise ModelFileError("linear trees (linear_tree=true) are not supported", section.at("is_linear"))
+    leaves = section.integer("num_leaves", 1, limits.MAX_LEAVES_PER_TREE)
+    nodes = leaves - 1
+    sets = section.integer("num_cat", 0, nodes)
+    leaf_value = section.doubles("leaf_value", leaves)
+    if nodes == 0:
+        # LightGBM leaves the other arrays of a tree that is one leaf unread.
+        empty = np.zeros(0, np.int32)
+        return _Tree(
+            section, 0, leaf_value, empty, np.zeros(0, np.uint8), np.zeros(0), empty, empty, empty,
+            np.zeros(0, np.uint32), np.zeros(0, np.uint32),
+        )  # fmt: skip
+    for key, count in (*((k, nodes) for k in _UNUSED_NODE_KEYS), *((k, leaves) for k in _UNUSED_LEAF_KEYS)):
+        if key in section.values:
+            section.count(key, count)
+    threshold = section.doubles("threshold", nodes)
+    decision = section.integers("decision_type", nodes, 0, 15).astype(np.uint8)
+    category_set = _category_index(section, threshold, decision, sets)
+    sizes, words = _category_sets(section, sets)
+    return _Tree(
+        section=section,
+        nodes=nodes,
+        leaf_value=leaf_value,
+        split_feature=section.integers("split_feature", nodes, 0, features - 1).astype(np.int32),
+        decision=decision,
+        threshold=threshold,
+        category_set=category_set,
+        left=section.integers("left_child", nodes, -leaves, nodes - 1).astype(np.int32),
+        right=section.integers("right_child", nodes, -leaves, nodes - 1).astype(np.int32),
+        set_sizes=sizes,
+        set_words=words,
+    )
+
+
+def _category_index(
+    section: _Section, threshold: NDArray[np.float64], decision: NDArray[np.uint8], sets: int
+) -> NDArray[np.int32]:
+    """A categorical node's threshold is the index of its set among the tree's."""
+    categorical = (decision & _CATEGORICAL) != 0
+    index = np.where(categorical, threshold, 0.0)
+    bad = categorical & ~((index >= 0) & (index < sets) & (index == np.floor(index)))
+    if bad.any():
+        i = int(bad.argmax())
+        raise ModelFileError(
+            f"expected threshold[{i}] of a categorical node below num_cat={sets}, got {threshold[i]}",
+            section.at("threshold"),
+        )
+    return index.astype(np.int32)
+
+
+def _category_sets(section: _Section, sets: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The number of words of every set of the tree, and the words of all."""
+    if sets == 0:
+        return np.zeros(0, np.uint32), np.zeros(0, np.uint32)
+    boundaries = section.integers("cat_boundaries", sets + 1, 0, _MAX_CATEGORY_WORDS)
+    sizes = np.diff(boundaries)
+    if boundaries[0] != 0 or (sizes < 0).any():
+        raise ModelFileError("expected cat_boundaries to start at 0 and to rise", section.at("cat_boundaries"))
+    words = section.integers("cat_threshold", int(boundaries[-1]), 0, 2**32 - 1)
+    return sizes.astype(np.uint32), words.astype(np.uint32)
+
+
+def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
+    set_counts = [len(t.set_sizes) for t in trees]
+    set_base = np.cumsum([0, *set_counts])
+    try:
+        return Forest(
+            features=features,
+            outputs=outputs,
+            node_begin=np.cumsum([0, *(t.nodes for t in trees)]).astype(np.uint32),
+            split_feature=np.concatenate([t.split_feature for t in trees]),
+            decision=np.concatenate([t.decision for t in trees]),
+            threshold=np.concatenate([t.threshold for t in trees]),
+            category_set=np.concatenate(
+                [t.category_set + np.int32(base) for t, base in zip(trees, set_base[:-1], strict=True)]
+            ),
+            left=np.concatenate([t.left for t in trees]),
+            right=np.concatenate([t.right for t in trees]),
+            leaf_value=np.concatenate([t.leaf_value for t in trees]),
+            set_begin=np.cumsum([0, *np.concatenate([t.set_sizes for t in trees])]).astype(np.uint32),
+            set_words=np.concatenate([t.set_words for t in trees]),
+        )
+    except ForestError as error:
+        section = trees[error.tree].section
+        key = _BUILDER_KEYS.get(error.array, error.array)
+        raise ModelFileError(f"{key}[{error.index}] of tree {error.tree} {error.reason}", section.at(key)) from None
+
+
+def _show(value: bytes) -> str:
+    """A piece of the file, short enough for a message."""
+    text = value[:40].decode("utf-8", "replace")
+    return repr(text) + ("…" if len(value) > 40 else "")

@@ -1,0 +1,61 @@
+"""Leaves and scores against LightGBM itself, over many small models and inputs at the edges."""
+
+import os
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from support.boosters import BOOSTERS, booster, nasty_rows
+
+from rankd.kernels.forest import TIERS
+from rankd.models import parse_lightgbm
+
+SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
+SIZES = (1, 7, 8, 64, 65, 400)
+"""Rows: one, around the walk's and the block's borders, and several blocks."""
+
+
+def as_written(model: lgb.Booster) -> tuple[str, lgb.Booster]:
+    """What rankd is compared with: the file, and LightGBM's reading of the same file."""
+    text = model.model_to_string()
+    return text, lgb.Booster(model_str=text)
+
+
+@pytest.mark.parametrize("name", sorted(BOOSTERS))
+def test_leaves_and_bits_equal_lightgbm(name: str) -> None:
+    text, reference = as_written(booster(name))
+    scorer = parse_lightgbm(text)
+    for seed in range(SCALE):
+        rows = nasty_rows(reference, max(SIZES), seed)
+        matrix = np.ascontiguousarray(rows.T)
+        assert np.array_equal(
+            scorer.forest.leaves(matrix).T, reference.predict(rows, pred_leaf=True).reshape(len(rows), -1)
+        )
+        raw = reference.predict(rows, raw_score=True).reshape(len(rows), -1).T
+        done = reference.predict(rows).reshape(len(rows), -1).T
+        for size in SIZES:
+            part = np.ascontiguousarray(matrix[:, -size:])
+            assert np.array_equal(scorer.score(part, raw=True), raw[:, -size:])
+            # exp and log1p are the same libm functions that LightGBM calls: equal bits, not only close.
+            assert np.array_equal(scorer.score(part), done[:, -size:])
+
+
+@pytest.mark.parametrize("name", sorted(BOOSTERS))
+def test_tiers_agree_on_random_bits(name: str) -> None:
+    """Any float32 bits, batch sizes from 0 up, strided matrices: every tier gives the oracle's bits."""
+    text, _ = as_written(booster(name))
+    forest = parse_lightgbm(text).forest
+    generator = np.random.default_rng(5)
+    wide = generator.integers(0, 2**32, (forest.features, 700), np.uint32).view(np.float32)
+    wide[:, ::3] = generator.normal(size=wide[:, ::3].shape)
+    for rows in (0, 1, 2, 3, 9, 63, 64, 129, 300):
+        part = wide[:, 11 : 11 + rows]
+        expected = forest.score(part, "scalar")
+        for tier in TIERS:
+            assert np.array_equal(forest.score(part, tier), expected), (tier, rows)
+
+
+def test_file_equals_the_booster_that_wrote_it() -> None:
+    model = booster("lambdarank")
+    rows = nasty_rows(model, 200, 3)
+    assert np.array_equal(parse_lightgbm(model.model_to_string()).score(rows.T.copy())[0], model.predict(rows))
