@@ -1,0 +1,95 @@
+# Everything starts here: `make demo` and `make test` work from a bare clone on a machine that has
+# Python 3.11 or later, gcc and make. The environment is .venv; stamps in it make repeated calls quick.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# Any Python can run the bootstrap; it picks one with C headers. `make PYTHON=python3.12 demo` decides.
+export PYTHON
+BOOT := $(or $(PYTHON),$(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done),python3)
+VENV := .venv
+PY := $(VENV)/bin/python
+# -qq: errors only. Versions come from constraints.txt and nowhere else.
+INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --root-user-action=ignore -c constraints.txt
+COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kernels/*.pxd protos/rankd/v1/*.proto)
+PYTEST := $(PY) -m pytest
+PYTEST_ARGS ?=
+
+.PHONY: help demo test setup setup-dev lint format test-fast real bench wheel-test lock wire-lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: setup ## a simulated shop: loaded, a model trained, lists ranked over gRPC (under two minutes)
+	@$(VENV)/bin/rankd demo
+
+test: lint ## everything CI runs: lint, C tests, Python tests, wheel test
+	@$(PYTEST) --durations=15 $(PYTEST_ARGS)
+	@$(MAKE) wheel-test
+
+setup: $(VENV)/.built ## .venv with rankd compiled and installed in place
+
+setup-dev: $(VENV)/.built $(VENV)/.dev ## the same with the tools that test and check it
+
+lint: setup-dev ## ruff check, ruff format --check, mypy strict
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: setup-dev ## rewrite the Python sources in the house format
+	@$(PY) -m ruff check --fix-only .
+	@$(PY) -m ruff format .
+
+test-fast: setup-dev ## the Python and C tests without those marked slow
+	@$(PYTEST) -q -m 'not slow' $(PYTEST_ARGS)
+
+real: setup-dev ## rank real catalogues and judgments (data: RANKD_DATA, default ../shared/data)
+	@$(PY) tests/real/run.py
+
+bench: setup-dev $(VENV)/.bench ## CPU per Rank beside a bare echo, start-up, memory
+	@$(PY) load_tests/bench_rank.py $(BENCH_ARGS)
+
+wheel-test: setup-dev ## build sdist and wheel, install it elsewhere, test that
+	@$(PY) tools/wheel_test.py
+
+lock: setup-dev ## resolve constraints.txt anew (needs python3.11, 3.12 and 3.13)
+	@$(PY) tools/lock.py
+
+wire-lock: setup ## record additions to the contracts in protos/wire.lock
+	@$(PY) tools/wire_lock.py --update
+
+clean: ## remove .venv and everything generated
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f src/rankd/v1/*_pb2*.py src/rankd/v1/*_pb2*.pyi src/rankd/kernels/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.pip: tools/bootstrap.py
+	@$(BOOT) tools/bootstrap.py $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
+	@echo "rankd: installing dependencies"
+	@$(PY) tools/requirements.py build run train > $(VENV)/run.txt
+	@$(INSTALL) -r $(VENV)/run.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "rankd: installing test and lint tools"
+	@$(PY) tools/requirements.py parquet test house > $(VENV)/dev.txt
+	@$(INSTALL) -r $(VENV)/dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.run
+	@echo "rankd: installing plotting"
+	@$(PY) tools/requirements.py bench > $(VENV)/bench.txt
+	@$(INSTALL) -r $(VENV)/bench.txt
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.run setup.py $(COMPILED)
+	@echo "rankd: generating contracts, compiling kernels"
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
