@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, Extension, setup
 from setuptools.command.build import build
@@ -23,7 +24,7 @@ class build_protos(Command):
     """Generates messages, services and their type stubs from protos/ into src/."""
 
     description = __doc__
-    user_options: list[tuple[str, str, str]] = []
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
 
     def initialize_options(self) -> None:
         pass
@@ -32,22 +33,27 @@ class build_protos(Command):
         pass
 
     def run(self) -> None:
+        import google.rpc.status_pb2 as rpc_status
         import grpc_tools
         from grpc_tools import protoc
-        import google.rpc.status_pb2 as rpc_status
 
         protos = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("protos/rankd/v1/*.proto"))
         scripts = Path(sys.executable).parent
-        code = protoc.main([
-            "protoc",
-            "-Iprotos",
-            f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
-            f"-I{Path(rpc_status.__file__).parents[2]}",
-            f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
-            f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
-            "--python_out=src", "--grpc_python_out=src", "--mypy_out=src", "--mypy_grpc_out=src",
-            *protos,
-        ])
+        code = protoc.main(
+            [
+                "protoc",
+                "-Iprotos",
+                f"-I{Path(grpc_tools.__file__).parent / '_proto'}",
+                f"-I{Path(rpc_status.__file__).parents[2]}",
+                f"--plugin=protoc-gen-mypy={scripts / 'protoc-gen-mypy'}",
+                f"--plugin=protoc-gen-mypy_grpc={scripts / 'protoc-gen-mypy_grpc'}",
+                "--python_out=src",
+                "--grpc_python_out=src",
+                "--mypy_out=src",
+                "--mypy_grpc_out=src",
+                *protos,
+            ]
+        )
         if code:
             raise SystemExit(f"protoc failed with status {code}")
 
@@ -55,7 +61,7 @@ class build_protos(Command):
 class build_with_protos(build):
     """Contracts first: setuptools collects the package's files when it builds."""
 
-    sub_commands = [("build_protos", None), *build.sub_commands]
+    sub_commands: ClassVar = [("build_protos", None), *build.sub_commands]
 
 
 class build_py_with_protos(build_py):

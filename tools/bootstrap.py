@@ -95,7 +95,7 @@ def compiles(compiler: str) -> bool:
     """Whether the command makes a program of a trivial source."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
-        source.write_text("#include <stdio.h>\n#include <math.h>\nint main(void) { return puts(\"\") < 0; }\n")
+        source.write_text('#include <stdio.h>\n#include <math.h>\nint main(void) { return puts("") < 0; }\n')
         try:
             command = [*compiler.split(), str(source), "-o", str(Path(folder, "probe"))]
             return subprocess.run(command, capture_output=True).returncode == 0
@@ -132,11 +132,11 @@ class Links(html.parser.HTMLParser):
 
 def pip_settings() -> dict[str, str]:
     """What the environment or pip's configuration files say of the index, as pip itself reads them."""
-    files = ["/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf"]
-    files.append(os.path.join(os.environ.get("XDG_CONFIG_HOME", "~/.config"), "pip/pip.conf"))
-    files.append(os.environ.get("PIP_CONFIG_FILE", ""))
+    files = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), Path("~/.pip/pip.conf")]
+    files.append(Path(os.environ.get("XDG_CONFIG_HOME", "~/.config"), "pip/pip.conf"))
+    files += [Path(os.environ["PIP_CONFIG_FILE"])] if "PIP_CONFIG_FILE" in os.environ else []
     parser = configparser.RawConfigParser()
-    parser.read([os.path.expanduser(name) for name in files if name], encoding="utf-8")
+    parser.read([path.expanduser() for path in files], encoding="utf-8")
     settings: dict[str, str] = {}
     for section in ("global", "install"):
         if parser.has_section(section):
@@ -157,16 +157,18 @@ def open_url(url: str, settings: dict[str, str]) -> bytes:
         headers["Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
         host = parts.hostname or ""
         url = urllib.parse.urlunsplit(parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host))
-    context = ssl.create_default_context(cafile=os.path.expanduser(settings["cert"]) if "cert" in settings else None)
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the index is the user's own setting
-    with urllib.request.urlopen(request, timeout=60, context=context) as reply:  # noqa: S310
+    context = ssl.create_default_context(cafile=Path(settings["cert"]).expanduser() if "cert" in settings else None)
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=60, context=context) as reply:
         return reply.read()
 
 
 def pages(settings: dict[str, str]) -> list[str]:
     """Where to look for pip's wheel, in order."""
-    found = [place if "://" in place else Path(place).resolve().as_uri() for place in
-             os.path.expandvars(settings.get("find-links", "")).split()]
+    found = [
+        place if "://" in place else Path(place).resolve().as_uri()
+        for place in os.path.expandvars(settings.get("find-links", "")).split()
+    ]
     if settings.get("no-index", "").lower() not in ("1", "true", "yes", "on"):
         indexes = [settings.get("index-url", DEFAULT_INDEX), *settings.get("extra-index-url", "").split()]
         found += [index.rstrip("/") + "/pip/" for index in indexes]
@@ -218,13 +220,13 @@ def install_pip(python: Path) -> None:
     """pip from ensurepip where Python has it, from the index where not; then the pinned version."""
     bundled = [str(python), "-m", "ensurepip", "--default-pip"]
     if subprocess.run(bundled, capture_output=True).returncode == 0:
-        subprocess.run([str(python), "-m", "pip", "install", "-q", f"pip=={PIP_VERSION}"], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-qq", f"pip=={PIP_VERSION}"], check=True)
         return
     say(f"this Python has no ensurepip: fetching {PIP_WHEEL} from the package index")
     with tempfile.TemporaryDirectory() as folder:
         wheel = fetch_pip(Path(folder))
         # A wheel is a zip file that Python can run: pip installs itself.
-        subprocess.run([str(python), f"{wheel}/pip", "install", "-q", "--no-index", str(wheel)], check=True)
+        subprocess.run([str(python), f"{wheel}/pip", "install", "-qq", "--no-index", str(wheel)], check=True)
 
 
 def main() -> None:

@@ -43,7 +43,16 @@ def resolve(python: str, constraints: dict[str, str]) -> dict[str, str]:
         pins = Path(folder, "constraints.txt")
         pins.write_text("".join(f"{name}=={version}\n" for name, version in constraints.items()), encoding="utf-8")
         report = Path(folder, "report.json")
-        command = [sys.executable, "-m", "pip", "--python", shutil.which(python) or python, "install", "-qq", "--dry-run"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            shutil.which(python) or python,
+            "install",
+            "-qq",
+            "--dry-run",
+        ]
         command += ["--ignore-installed", "--only-binary=:all:", "--report", str(report)]
         command += ["--requirement", str(wanted), "--constraint", str(pins)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -57,8 +66,8 @@ def resolve(python: str, constraints: dict[str, str]) -> dict[str, str]:
 
 def read_lock() -> dict[str, str]:
     """name -> version as constraints.txt has them."""
-    lines = [line.split("==") for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line]
-    return {name: version for name, version in lines}
+    lines = LOCK.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
 
 
 def main() -> int:
