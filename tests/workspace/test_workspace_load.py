@@ -93,7 +93,10 @@ def test_everything_declared_arrives(tmp_path: Path) -> None:
     assert w.settings.server.listen_address.target == "[::1]:0"
     assert w.data_dir is None
     assert w.settings.tracing.otlp_endpoint == "http://127.0.0.1:4317"
-    assert w.place("profiles", "search", "base") == "rankd.yaml:25"
+    assert w.place("profiles.search.base") == "rankd.yaml:25"
+    assert w.place("profiles.search.base.x[3].y") == "rankd.yaml:25"
+    assert w.place("profiles.search.columns[0]") == "rankd.yaml:18"
+    assert w.place("nothing.like.it") == "rankd.yaml:1"
 
 
 def test_the_file_itself_and_the_defaults(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from rankd.workspace.explain import report_errors
 from rankd.workspace.sections import MODEL_FORMATS, ModelSection, ProfileSection, Root, SignalSection
 from rankd.workspace.settings import Settings
 from rankd.workspace.values import one_of, parse_duration, parse_type
-from rankd.workspace.yaml_text import Document, parse_document, shown
+from rankd.workspace.yaml_text import Document, parse_document, path_text, shown
 
 FILE_NAME = "rankd.yaml"
 
@@ -41,7 +41,7 @@ class Workspace:
     profiles: Mapping[str, Profile]
     models: Mapping[str, ModelSpec]
     settings: Settings
-    document: Document = field(repr=False, compare=False)
+    places: Mapping[str, str] = field(repr=False, compare=False)
 
     @property
     def data_dir(self) -> Path | None:
@@ -49,9 +49,11 @@ class Workspace:
         name = self.settings.server.data_dir
         return None if name is None else self.root / name
 
-    def place(self, *path: str | int) -> str:
-        """ "rankd.yaml:12" of a path such as ("profiles", "search", "base"), or of what is around it."""
-        return self.document.place(path)
+    def place(self, path: str) -> str:
+        """Where a path such as profiles.search.base was written ("rankd.yaml:12"), or the innermost thing around it."""
+        while path not in self.places and path:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return self.places[path]
 
 
 def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[Override] = ()) -> Workspace:
@@ -85,7 +87,7 @@ def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[O
         profiles={name: _profile(name, section) for name, section in root.profiles.items()},
         models={name: _model(name, section, directory) for name, section in root.models.items()},
         settings=Settings(server=root.server, tracing=root.tracing),
-        document=document,
+        places={path_text(path): place for path, place in document.places.items()},
     )
 
 
