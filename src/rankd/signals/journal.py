@@ -1,0 +1,308 @@
+"""The durable side of the embedded store: SQLite, one table per entity.
+
+What is committed is on disk: WAL mode with synchronous=FULL, so that a commit returns after
+fsync. It survives kill -9 and loss of power, if the disk keeps its word.
+
+    entities (number, name)
+    signals  (number, entity, name, type)      numbers are never given twice
+    rows_N   (row, id, data, written_ms)       data: see rankd.signals.packing
+
+A signal or entity that is no longer declared stays on disk, unseen, and is there again when
+it is declared again. Synchronous; used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rankd.errors import StoreError
+from rankd.signals.packing import PackedRow, decode_row, encode_row, from_packed, to_packed
+from rankd.signals.store import ColumnValues
+from rankd.signals.values import NO_ROWS
+from rankd.types.schema import Entity, Schema, Signal
+
+FILE_NAME = "signals.sqlite3"
+APPLICATION_ID = 0x726E6B64  # "rnkd" in the SQLite header, so that file(1) and we can tell
+FORMAT = 1
+LOAD_ROWS = 5_000
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RowWrites:
+    """A clean batch to be committed. `keys[i]` is the journal's key of `ids[i]`; `is_new[i]`: it has no row yet."""
+
+    entity: str
+    ids: Sequence[str]
+    columns: Sequence[ColumnValues]
+    written_ms: int
+    keys: NDArray[np.int64]
+    is_new: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class RowDeletes:
+    """Rows to be deleted, by key."""
+
+    entity: str
+    keys: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """Some rows as they were; see EntityTable.apply."""
+
+    entity: str
+    ids: list[str]
+    columns: list[ColumnValues]
+    value_times_ms: Mapping[str, NDArray[np.int64]]
+    written_ms: NDArray[np.int64]
+    keys: NDArray[np.int64]
+
+
+class Journal:
+    """All methods raise StoreError with the file's name when SQLite fails."""
+
+    def __init__(self, directory: Path, schema: Schema, make_durable: Callable[[], None]) -> None:
+        """Opens or creates the file. `make_durable` is called after creating it (to sync the directory)."""
+        self._path = directory / FILE_NAME
+        self._schema = schema
+        self._tables: dict[str, int] = {}
+        self._numbers: dict[str, dict[str, int]] = {}
+        self._retyped: dict[tuple[str, int], str] = {}
+        try:
+            self._db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be opened: {error}") from error
+        try:
+            self._open(make_durable)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StoreError(f"{self._path} is not a rankd signal file, or damaged, or unreadable: {error}") from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, make_durable: Callable[[], None]) -> None:
+        db = self._db
+        is_empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        application_id = db.execute("PRAGMA application_id").fetchone()[0]
+        format = db.execute("PRAGMA user_version").fetchone()[0]
+        if not is_empty and application_id != APPLICATION_ID:
+            raise StoreError(f"{self._path} is an SQLite file, but not one of rankd's")
+        if not is_empty and format != FORMAT:
+            raise StoreError(f"{self._path} is of format {format}; this rankd reads format {FORMAT}")
+        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(f"{self._path} cannot be put into WAL mode (the file system lacks what it needs): {mode}")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA cache_size = -16384")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+        with _transaction(db):
+            if is_empty:
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+                db.execute("CREATE TABLE entities (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
+                db.execute(
+                    "CREATE TABLE signals (number INTEGER PRIMARY KEY AUTOINCREMENT, entity INTEGER NOT NULL,"
+                    " name TEXT NOT NULL, type TEXT NOT NULL, UNIQUE (entity, name))"
+                )
+            self._register()
+        if is_empty:
+            make_durable()
+
+    def _register(self) -> None:
+        """Gives numbers to what is declared; notes what has another type than before."""
+        db = self._db
+        for entity in self._schema.entities.values():
+            db.execute("INSERT OR IGNORE INTO entities (name) VALUES (?)", (entity.name,))
+            (number,) = db.execute("SELECT number FROM entities WHERE name = ?", (entity.name,)).fetchone()
+            db.execute(
+                f"CREATE TABLE IF NOT EXISTS rows_{number} (row INTEGER PRIMARY KEY, id BLOB NOT NULL,"
+                " data BLOB NOT NULL, written_ms INTEGER NOT NULL)"
+            )
+            self._tables[entity.name] = number
+            known = {
+                name: (signal, type_)
+                for signal, name, type_ in db.execute(
+                    "SELECT number, name, type FROM signals WHERE entity = ?", (number,)
+                )
+            }
+            self._numbers[entity.name] = {
+                signal.name: self._register_signal(entity, number, signal, known.pop(signal.name, None))
+                for signal in entity.signals.values()
+            }
+            for name in known:
+                _LOG.warning("%s.%s is no longer declared; its stored values are kept but not used", entity.name, name)
+        for (name,) in db.execute("SELECT name FROM entities").fetchall():
+            if name not in self._tables:
+                _LOG.warning("entity %s is no longer declared; its stored rows are kept but not used", name)
+
+    def _register_signal(self, entity: Entity, table: int, signal: Signal, known: tuple[int, str] | None) -> int:
+        if known is None:
+            cursor = self._db.execute(
+                "INSERT INTO signals (entity, name, type) VALUES (?, ?, ?)", (table, signal.name, signal.type_name)
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+        number, stored_type = known
+        if stored_type != signal.type_name:
+            self._retyped[entity.name, number] = stored_type
+        return number
+
+    def row_count(self, entity: str) -> int:
+        """Rows stored."""
+        with self._failures("reading failed"):
+            return int(self._db.execute(f"SELECT count(*) FROM rows_{self._tables[entity]}").fetchone()[0])
+
+    def next_key(self, entity: str) -> int:
+        """The least key above all in use."""
+        with self._failures("reading failed"):
+            (most,) = self._db.execute(f"SELECT max(row) FROM rows_{self._tables[entity]}").fetchone()
+        return 0 if most is None else int(most) + 1
+
+    def load(self, entity: Entity) -> Iterator[LoadedRows]:
+        """All rows of an entity, some at a time. StoreError if a value is damaged, or of another type than declared."""
+        signal_of = {number: entity.signals[name] for name, number in self._numbers[entity.name].items()}
+        query = f"SELECT row, id, data, written_ms FROM rows_{self._tables[entity.name]} ORDER BY row"
+        with self._failures("reading failed"):
+            cursor = self._db.execute(query)
+            while rows := cursor.fetchmany(LOAD_ROWS):
+                yield self._unpack(entity.name, signal_of, rows)
+
+    def accept_types(self) -> None:
+        """Records new types of signals of which `load` has shown that nothing is stored."""
+        with self._failures("nothing was changed"), _transaction(self._db):
+            for entity, number in self._retyped:
+                signals = self._schema.entities[entity].signals
+                name = next(name for name, n in self._numbers[entity].items() if n == number)
+                self._db.execute("UPDATE signals SET type = ? WHERE number = ?", (signals[name].type_name, number))
+        self._retyped.clear()
+
+    def _unpack(self, entity: str, signal_of: Mapping[int, Signal], rows: Sequence[tuple[Any, ...]]) -> LoadedRows:
+        positions: dict[int, list[int]] = {number: [] for number in signal_of}
+        values: dict[int, list[Any]] = {number: [] for number in signal_of}
+        times: dict[int, list[int]] = {number: [] for number in signal_of}
+        try:
+            for i, (_, _, data, _) in enumerate(rows):
+                for number, (written_ms, value) in decode_row(data).items():
+                    if number in signal_of:
+                        positions[number].append(i)
+                        values[number].append(value)
+                        times[number].append(written_ms)
+            for number in signal_of:
+                if values[number] and (entity, number) in self._retyped:
+                    raise StoreError(self._retype_message(entity, signal_of[number], self._retyped[entity, number]))
+            columns = [
+                ColumnValues(
+                    signal.name, np.array(positions[number], np.int64), from_packed(signal, values[number]), NO_ROWS
+                )
+                for number, signal in signal_of.items()
+            ]
+            return LoadedRows(
+                entity,
+                [bytes(id_).decode() for _, id_, _, _ in rows],
+                columns,
+                {signal.name: np.array(times[number], np.int64) for number, signal in signal_of.items()},
+                np.array([written_ms for *_, written_ms in rows], np.int64),
+                np.array([row for row, *_ in rows], np.int64),
+            )
+        except (msgspec.DecodeError, ValueError, TypeError, OverflowError) as error:
+            raise StoreError(f"{self._path}: a stored row of {entity} is damaged: {error}") from error
+
+    def _retype_message(self, entity: str, signal: Signal, stored_type: str) -> str:
+        return (
+            f"signal {entity}.{signal.name} is declared {signal.type_name}, but {self._path} holds "
+            f"{stored_type} values of it; give the new signal another name, "
+            f"or declare it {stored_type} and clear it first"
+        )
+
+    def commit(self, changes: Sequence[RowWrites | RowDeletes]) -> None:
+        """All changes, in order, in one transaction; when it returns they are on disk. StoreError: none is."""
+        with self._failures("nothing was written"), _transaction(self._db):
+            for change in changes:
+                if isinstance(change, RowWrites):
+                    self._write(change)
+                else:
+                    self._db.executemany(
+                        f"DELETE FROM rows_{self._tables[change.entity]} WHERE row = ?",
+                        [(key,) for key in change.keys.tolist()],
+                    )
+
+    def _write(self, writes: RowWrites) -> None:
+        table = f"rows_{self._tables[writes.entity]}"
+        keys = writes.keys.tolist()
+        rows: list[PackedRow] = [{} for _ in keys]
+        for i in np.flatnonzero(~writes.is_new).tolist():
+            found = self._db.execute(f"SELECT data FROM {table} WHERE row = ?", (keys[i],)).fetchone()
+            if found is None:
+                raise StoreError(f"{self._path} was changed by somebody else: row {keys[i]} of {writes.entity} is gone")
+            try:
+                rows[i] = decode_row(found[0])
+            except msgspec.DecodeError as error:
+                raise StoreError(f"{self._path}: a stored row of {writes.entity} is damaged: {error}") from error
+        numbers = self._numbers[writes.entity]
+        for column in writes.columns:
+            number = numbers[column.signal]
+            for i, value in zip(column.rows.tolist(), to_packed(column.values), strict=True):
+                rows[i][number] = (writes.written_ms, value)
+            for i in column.clear_rows.tolist():
+                rows[i].pop(number, None)
+        self._db.executemany(
+            f"INSERT INTO {table} (row, id, data, written_ms) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (row) DO UPDATE SET data = excluded.data, written_ms = excluded.written_ms",
+            [
+                (key, id_.encode(), encode_row(row), writes.written_ms)
+                for key, id_, row in zip(keys, writes.ids, rows, strict=True)
+            ],
+        )
+
+    def close(self) -> None:
+        """Folds the WAL into the file and closes it."""
+        with self._failures("closing failed"):
+            self._db.close()
+
+    def _failures(self, consequence: str) -> _Failures:
+        return _Failures(self._path, consequence)
+
+
+class _Failures:
+    """Turns SQLite's errors into StoreError."""
+
+    def __init__(self, path: Path, consequence: str) -> None:
+        self._path, self._consequence = path, consequence
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, type_: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{self._path}: {error}; {self._consequence}") from error
+
+
+class _transaction:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK if anything is raised, by COMMIT included."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, type_: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
