@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - tables
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rankd.errors import WorkspaceError
 from rankd.limits import HARD_REQUEST_LIMITS, RequestLimits
 from rankd.types.profile import ContextFeature, ContextKind, Feature, ModelSpec
 from rankd.types.schema import Signal, SignalKind
-from rankd.workspace import Override, load_workspace
+from rankd.workspace import Override, Settings, load_workspace
 from rankd.workspace.environment import settings_paths, variable_name
 
 FULL = """
@@ -184,3 +185,21 @@ def test_hard_limits_are_the_bounds_of_the_settings(tmp_path: Path) -> None:
     assert load_workspace(write(tmp_path, text % highest), {}).settings.server.limits.max_columns == highest
     (problem,) = problems(write(tmp_path, text % (highest + 1)))
     assert problem == f"rankd.yaml:2: server.limits.max_columns: expected at most {highest}, got {highest + 1}"
+
+
+def test_the_docs_tell_every_setting_and_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs/workspace.md").read_text(encoding="utf-8")
+    for path in settings_paths():
+        section, key = path[0], ".".join(path[1:])
+        value = Settings()
+        for part in path:
+            value = getattr(value, part)
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        part = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+        assert re.search(rf"^\| `{re.escape(key)}` \| `?{re.escape(shown)}`? \| .+ \|$", part, re.MULTILINE), path
+
+
+def test_the_example_of_the_docs_loads(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/workspace.md").read_text(encoding="utf-8")
+    w = load_workspace(write(tmp_path, text.partition("```yaml\n")[2].partition("```")[0]), {})
+    assert w.profiles["search"].model == "shop"
