@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - tables
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,8 @@ def test_a_flood_of_problems_is_kept_whole_and_shown_in_part(tmp_path: Path) -> 
     assert str(caught.value).endswith("… and 30 more problems")
 
 
+SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
+
 KEYS = st.sampled_from(["version", "schema", "item", "profiles", "s", "base", "features", "server", "limits", "<<", "type", "models", "file", "listen", "tracing", "ttl", "default", "columns"])  # fmt: skip
 SCALARS = st.one_of(
     st.sampled_from(["1", "f32", "*a", "&a x", "null", "true", ".inf", "0x1g", "!!int a", "!x y", "''", '"\\uD800"', "7d", "embedding[3]", "2001-01-01", "-.inf", "0o8", "1e400"]),
@@ -202,7 +205,10 @@ TREES = st.recursive(
 
 
 @settings(
-    deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=300 * SCALE,
 )
 @given(text=st.one_of(st.lists(st.tuples(KEYS, TREES), max_size=6).map(lambda p: "".join(f"{k}: {v}\n" for k, v in p)), st.text(), st.binary()))  # fmt: skip
 def test_any_text_gives_a_workspace_or_a_workspace_error(tmp_path: Path, text: str | bytes) -> None:
