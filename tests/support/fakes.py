@@ -57,6 +57,7 @@ class FakeScorer:
     compute: Callable[[NDArray[np.float32]], NDArray[np.float64]]
     output_names: tuple[str, ...] = ("score",)
     calls: int = 0
+    cost_per_row: float = 1.0
 
     def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
         assert matrix.shape[0] == len(self.feature_names)
@@ -64,7 +65,7 @@ class FakeScorer:
         return np.atleast_2d(self.compute(matrix))
 
     def cost(self, rows: int) -> float:
-        return float(rows)
+        return rows * self.cost_per_row
 
 
 def column_input(name: str) -> Input:

@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 from google.rpc import error_details_pb2, status_pb2
+from support.fakes import FakeScorer
 
+from rankd.models.scorer import LoadedModel
+from rankd.ranking.build import build_plan
 from rankd.ranking.plan import Plan
 from rankd.server.server import Server
 from rankd.signals.embedded import open_embedded
 from rankd.signals.store import SignalStore
 from rankd.telemetry.tracing import Tracer
+from rankd.types.profile import ContextFeature, ContextKind, Feature, Profile
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
 from rankd.v1.ranking_pb2_grpc import RankingServiceStub
 from rankd.v1.signals_pb2_grpc import SignalServiceStub
@@ -51,6 +56,44 @@ SCHEMA = Schema(
 """One signal of every kind."""
 
 
+SEARCH = Profile(
+    "search",
+    columns=("bm25", "ctr"),
+    context={
+        c.name: c
+        for c in (
+            ContextFeature("hour", ContextKind.NUMBER),
+            ContextFeature("vip", ContextKind.BOOL),
+            ContextFeature("since", ContextKind.TIMESTAMP),
+            ContextFeature("device", ContextKind.CATEGORY),
+            ContextFeature("note", ContextKind.TEXT),
+            ContextFeature("likes", ContextKind.SET),
+            ContextFeature("taste", ContextKind.EMBEDDING, dimension=3),
+        )
+    },
+    features=(
+        Feature("price", "item.price"),
+        Feature("bm25", "column.bm25"),
+        Feature("hour", "context.hour"),
+        Feature("user_age", "user.age"),
+        Feature("age_s", "request.now - item.listed"),
+        Feature("taste", "cosine(context.taste, item.vector)"),
+        Feature("liked", "overlap(context.likes, item.tags)"),
+    ),
+    base="coalesce(bm25, 0)",
+    model="m",
+)
+"""A profile with every kind of context feature, a base expression and a model."""
+
+
+def search_plans(store: SignalStore, cost: float = 1.0) -> dict[str, Plan]:
+    """`search`, compiled for real, with a model that adds price and bm25; `plain` has no model and no base."""
+    scorer = FakeScorer(("price", "bm25"), lambda m: np.nan_to_num(m[0]) + np.nan_to_num(m[1]), cost_per_row=cost)
+    models = {"m": LoadedModel("m", "m@0123456789ab", scorer)}
+    plain = Profile("plain", columns=("bm25",), features=(Feature("bm25", "column.bm25"),))
+    return {p.name: build_plan(p, SCHEMA, store.categories, models) for p in (SEARCH, plain)}
+
+
 def settings(**server: Any) -> Settings:
     """Settings for tests: any free port, memory only, no time lost on draining."""
     base = {"listen": "127.0.0.1:0", "health_listen": "127.0.0.1:0", "data_dir": None, "drain_seconds": 0.0}
@@ -72,15 +115,17 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def running(
-    plans: Mapping[str, Plan],
+    plans: Mapping[str, Plan] | None = None,
     store: SignalStore | None = None,
     tracer: Tracer | None = None,
     **server: Any,
 ) -> AsyncIterator[tuple[Server, Client]]:
-    """A server in this process, and a client of it."""
+    """A server in this process, and a client of it. Default: search_plans over an empty store."""
+    store = store if store is not None else await open_embedded(SCHEMA, None, 1_000_000)
+    plans = plans if plans is not None else search_plans(store)
     it = Server(settings(**server), tracer)
     await it.start_health()
-    await it.start(plans, store if store is not None else await open_embedded(SCHEMA, None, 1_000_000))
+    await it.start(plans, store)
     client = Client(it)
     try:
         yield it, client
