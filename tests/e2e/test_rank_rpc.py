@@ -201,7 +201,7 @@ BAD = [
     (changed(labels={"k": "x" * 129}), "LIMIT_EXCEEDED", 'labels["k"]', "expected at most 128 bytes, got 129"),
     (changed(as_of={"seconds": 10**15}), "INVALID_FIELD", "as_of.seconds", None),
     (changed(as_of={"nanos": -1}), "INVALID_FIELD", "as_of.nanos", "expected 0 to 999999999, got -1"),
-]  # fmt: skip
+]
 
 
 async def test_every_refusal_names_field_expectation_and_value() -> None:
@@ -222,7 +222,7 @@ async def test_nan_is_missing_and_extremes_pass() -> None:
         sent.view = pb.VIEW_FEATURES
         sent.context_features["hour"].number = NAN
         answer = await client.ranking.Rank(sent)
-    assert list(answer.ids)[0] == "b"
+    assert answer.ids[0] == "b"
     assert answer.total_count == 3
 
 

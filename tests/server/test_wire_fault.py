@@ -130,7 +130,7 @@ CANDIDATES, IDS = tag(16, 2), tag(1, 2)
         (tag(9, 3) + tag(10, 4), "", "an end of another group at byte 1"),
         (tag(9, 3) * 200 + tag(9, 4) * 200, "", "nesting that is too deep at byte 101"),
     ],
-)  # fmt: skip
+)
 def test_places(data: bytes, field: str, problem: str) -> None:
     with pytest.raises(DecodeError):
         pb.RankRequest.FromString(data)
