@@ -84,11 +84,16 @@ async def test_nothing_of_the_inside_leaks(
         with pytest.raises(grpc.RpcError) as caught:
             await client.signals.WriteSignals(WRITE, timeout=5)
         written: Any = caught.value
-        batch = await client.ranking.BatchRank(
-            pb.BatchRankRequest(
-                common=pb.RankRequest(profile="plain"), lists=[pb.BatchRankRequest.List(candidates=REQUEST.candidates)]
+        batch = (
+            await client.ranking.BatchRank(
+                pb.BatchRankRequest(
+                    common=pb.RankRequest(profile="plain"),
+                    lists=[pb.BatchRankRequest.List(candidates=REQUEST.candidates)],
+                )
             )
-        ) if not isinstance(error, asyncio.CancelledError) else None
+            if not isinstance(error, asyncio.CancelledError)
+            else None
+        )
     assert (sent.code(), written.code()) == (code, code)
     assert "req-1" in sent.details()
     assert info.metadata["request_id"] == "req-1"

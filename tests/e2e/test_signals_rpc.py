@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.serving import SCHEMA, details, running
 
+from rankd.limits import RequestLimits
 from rankd.server.signal_codec import decode_batch, encode_rows, rejection_path, split_long_ids
 from rankd.signals.embedded import open_embedded
 from rankd.signals.store import Rejection
-from rankd.limits import RequestLimits
 from rankd.v1 import signals_pb2 as sp
 
 
@@ -93,7 +93,11 @@ async def test_faulty_rows_are_rejected_and_the_others_written() -> None:
     async with running(limits={"max_id_bytes": 8}) as (_, client):
         sent = write(
             floats(1, 2, math.inf, 4),
-            sp.SignalColumn(signal="vector", rows=[0, 3], embeddings=sp.EmbeddingValues(dimension=3, values=[1, 1, 1, 1, math.nan, 1])),
+            sp.SignalColumn(
+                signal="vector",
+                rows=[0, 3],
+                embeddings=sp.EmbeddingValues(dimension=3, values=[1, 1, 1, 1, math.nan, 1]),
+            ),
             ids=["good", "far too long", "infinite", "nan"],
         )
         answer = await client.signals.WriteSignals(sent)
@@ -111,26 +115,76 @@ async def test_faulty_rows_are_rejected_and_the_others_written() -> None:
 
 
 WRONG = [
-    (write(floats(1, 2), entity="itm"), "UNKNOWN_NAME", "entity", 'expected one of item, user, got "itm"; did you mean "item"?'),
+    (
+        write(floats(1, 2), entity="itm"),
+        "UNKNOWN_NAME",
+        "entity",
+        'expected one of item, user, got "itm"; did you mean "item"?',
+    ),
     (write(ids=[]), "INVALID_FIELD", "ids", "expected 1 to 10000 ids, got 0"),
     (write(ids=[str(i) for i in range(10_001)]), "LIMIT_EXCEEDED", "ids", "expected 1 to 10000 ids, got 10001"),
     (write(floats(1, 2, signal="prize")), "UNKNOWN_NAME", "columns[0].signal", None),
     (write(floats(1, 2), floats(1, 2)), "INVALID_FIELD", "columns[1].signal", None),
-    (write(sp.SignalColumn(signal="price", strings=sp.StringValues(values=["1", "2"]))), "WRONG_TYPE", "columns[0]", "expected floats for signal item.price of type f32, got strings"),
-    (write(sp.SignalColumn(signal="stock", floats=sp.FloatValues(values=[1, 2]))), "WRONG_TYPE", "columns[0]", "expected ints for signal item.stock of type i64, got floats"),
-    (write(sp.SignalColumn(signal="vector", embeddings=sp.EmbeddingValues(dimension=2, values=[1, 2]))), "WRONG_TYPE", "columns[0].embeddings.dimension", "expected 3 for embedding[3], got 2"),
-    (write(sp.SignalColumn(signal="vector", embeddings=sp.EmbeddingValues(dimension=3, values=[1, 2]))), "LENGTH_MISMATCH", "columns[0].embeddings.values", "expected a multiple of 3 numbers, got 2"),
-    (write(sp.SignalColumn(signal="vector", embeddings=sp.EmbeddingValues(dimension=3, values=[1, 2, 3]))), "LENGTH_MISMATCH", "columns[0].embeddings.values", None),
+    (
+        write(sp.SignalColumn(signal="price", strings=sp.StringValues(values=["1", "2"]))),
+        "WRONG_TYPE",
+        "columns[0]",
+        "expected floats for signal item.price of type f32, got strings",
+    ),
+    (
+        write(sp.SignalColumn(signal="stock", floats=sp.FloatValues(values=[1, 2]))),
+        "WRONG_TYPE",
+        "columns[0]",
+        "expected ints for signal item.stock of type i64, got floats",
+    ),
+    (
+        write(sp.SignalColumn(signal="vector", embeddings=sp.EmbeddingValues(dimension=2, values=[1, 2]))),
+        "WRONG_TYPE",
+        "columns[0].embeddings.dimension",
+        "expected 3 for embedding[3], got 2",
+    ),
+    (
+        write(sp.SignalColumn(signal="vector", embeddings=sp.EmbeddingValues(dimension=3, values=[1, 2]))),
+        "LENGTH_MISMATCH",
+        "columns[0].embeddings.values",
+        "expected a multiple of 3 numbers, got 2",
+    ),
+    (
+        write(sp.SignalColumn(signal="vector", embeddings=sp.EmbeddingValues(dimension=3, values=[1, 2, 3]))),
+        "LENGTH_MISMATCH",
+        "columns[0].embeddings.values",
+        None,
+    ),
     (write(floats(1)), "LENGTH_MISMATCH", "columns[0].floats.values", None),
-    (write(sp.SignalColumn(signal="listed", timestamps=sp.TimestampValues(unix_millis=[1]))), "LENGTH_MISMATCH", "columns[0].timestamps.unix_millis", None),
+    (
+        write(sp.SignalColumn(signal="listed", timestamps=sp.TimestampValues(unix_millis=[1]))),
+        "LENGTH_MISMATCH",
+        "columns[0].timestamps.unix_millis",
+        None,
+    ),
     (write(floats(1, rows=[2])), "INVALID_FIELD", "columns[0].rows", None),
     (write(floats(1, 2, rows=[1, 0])), "INVALID_FIELD", "columns[0].rows", None),
     (write(floats(1, 2, rows=[1, 1])), "INVALID_FIELD", "columns[0].rows", None),
     (write(floats(1, rows=[0], clear_rows=[0])), "INVALID_FIELD", "columns[0].clear_rows", None),
     (write(floats(1, 2, clear_rows=[0])), "INVALID_FIELD", "columns[0].rows", None),
-    (write(sp.SignalColumn(signal="price", rows=[0])), "INVALID_FIELD", "columns[0]", "expected floats for its rows, got no values"),
-    (write(sp.SignalColumn(signal="tags", sets=sp.SetValues(values=["x"], lengths=[2, 0]))), "LENGTH_MISMATCH", "columns[0].sets.lengths", None),
-    (write(sp.SignalColumn(signal="weights", maps=sp.MapValues(keys=["x"], values=[], lengths=[1, 0]))), "LENGTH_MISMATCH", "columns[0].maps.values", None),
+    (
+        write(sp.SignalColumn(signal="price", rows=[0])),
+        "INVALID_FIELD",
+        "columns[0]",
+        "expected floats for its rows, got no values",
+    ),
+    (
+        write(sp.SignalColumn(signal="tags", sets=sp.SetValues(values=["x"], lengths=[2, 0]))),
+        "LENGTH_MISMATCH",
+        "columns[0].sets.lengths",
+        None,
+    ),
+    (
+        write(sp.SignalColumn(signal="weights", maps=sp.MapValues(keys=["x"], values=[], lengths=[1, 0]))),
+        "LENGTH_MISMATCH",
+        "columns[0].maps.values",
+        None,
+    ),
 ]
 
 
@@ -165,7 +219,10 @@ async def test_reads_and_deletes_are_checked_too() -> None:
             (client.signals.GetSignals(sp.GetSignalsRequest(entity="item")), "ids"),
             (client.signals.GetSignals(sp.GetSignalsRequest(entity="item", ids=[""])), "ids[0]"),
             (client.signals.GetSignals(sp.GetSignalsRequest(entity="item", ids=["a"], signals=["x"])), "signals[0]"),
-            (client.signals.GetSignals(sp.GetSignalsRequest(entity="item", ids=["a"], signals=["price"] * 2)), "signals[1]"),
+            (
+                client.signals.GetSignals(sp.GetSignalsRequest(entity="item", ids=["a"], signals=["price"] * 2)),
+                "signals[1]",
+            ),
             (client.signals.DeleteSignals(sp.DeleteSignalsRequest(entity="item", ids=["a" * 513])), "ids[0]"),
             (client.signals.DeleteSignals(sp.DeleteSignalsRequest(entity="item")), "ids"),
         ]:

@@ -185,7 +185,9 @@ async def test_off_means_nothing_is_built() -> None:
         answer = await client.ranking.Rank(REQUEST, metadata=(("traceparent", f"00-{TRACE_ID}-{SPAN_ID}-01"),))
     assert answer.total_count == 3
     assert server.in_flight == 0
-    # A server without tracing does not even load the SDK.
+
+
+def test_off_does_not_even_load_the_sdk() -> None:
     code = "import sys, rankd.server.run; print([m for m in sys.modules if m.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

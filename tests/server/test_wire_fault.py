@@ -120,7 +120,11 @@ CANDIDATES, IDS = tag(16, 2), tag(1, 2)
         (CANDIDATES + b"\x05" + IDS + b"\x05ab", "candidates", "a truncated value at byte 2"),
         (CANDIDATES + b"\x04" + IDS + b"\x05ab", "candidates.ids[0]", "a truncated value at byte 4"),
         (CANDIDATES + b"\x03" + IDS + b"\x01\xff", "candidates.ids[0]", "text that is not UTF-8 at byte 5"),
-        (CANDIDATES + b"\x05" + tag(2, 2) + b"\x03abc", "candidates.base_scores", "a packed length that is no multiple of 8 at byte 5"),
+        (
+            CANDIDATES + b"\x05" + tag(2, 2) + b"\x03abc",
+            "candidates.base_scores",
+            "a packed length that is no multiple of 8 at byte 5",
+        ),
         (tag(1, 2), "profile", "a truncated length at byte 1"),
         (b"\x0f\x01", "profile", "an invalid type at byte 0"),
         (b"\x00\x00", "", "an invalid field number at byte 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -153,18 +154,14 @@ def unpack(status: status_pb2.Status) -> tuple[error_details_pb2.ErrorInfo, list
     return info, [(v.field, v.description) for v in bad.field_violations]
 
 
-_SERVE = """
-import sys
-from pathlib import Path
-from rankd.errors import RankdError
-from rankd.server.run import run_server
-from rankd.workspace import load_workspace
-import os
-try:
-    sys.exit(run_server(load_workspace(Path(sys.argv[1]), os.environ)))
-except RankdError as error:
-    sys.exit(f"rankd: {error}")
-"""
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _heed_permissions() -> None:
+    if _LIBC.prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
 
 _GREETING = re.compile(r"serving on (\S+), health on (\S+);")
 
@@ -173,8 +170,11 @@ class ServerProcess:
     """`rankd serve` of a workspace directory, in a process of its own; `log` is what it wrote to stderr."""
 
     def __init__(self, directory: Path, **environment: str) -> None:
+        """`environment`: variables such as RANKD_SERVER__LISTEN."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(directory)],
+            [sys.executable, "-m", "rankd", "serve", str(directory)],
+            # Root may read and write what it likes; as root, this server may not.
+            preexec_fn=_heed_permissions if os.geteuid() == 0 else None,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},

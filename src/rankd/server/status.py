@@ -19,16 +19,19 @@ from rankd.errors import (
     StoreError,
     StoreFullError,
     UnavailableError,
-    Violation,
 )
+from rankd.limits import MAX_REQUEST_ID_BYTES
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 DOMAIN: Final = "rankd"
 
-MAX_VIOLATIONS: Final = 10
-MAX_TEXT_CHARS: Final = 500
-"""Of a path or a description. All of a status must fit into HTTP/2 trailers (8 KiB by default)."""
-MAX_MESSAGE_CHARS: Final = 1_000
+# A status travels in HTTP/2 trailers, of which peers take 8 KiB by default: the details as base64
+# (4/3), the message percent-encoded (up to three times its bytes).
+MAX_MESSAGE_BYTES: Final = 1_000
+MAX_FIELD_BYTES: Final = 200
+MAX_DESCRIPTION_BYTES: Final = 1_500
+MAX_VIOLATIONS_BYTES: Final = 2_800
+"""Of all violations together; those that would not fit are left out."""
 
 _CODES: Final = {
     Reason.UNKNOWN_PROFILE: code_pb2.NOT_FOUND,
@@ -60,27 +63,35 @@ def request_text(error: RequestError) -> str:
     if error.reason is Reason.MALFORMED_MESSAGE:
         fault = error.violations[0]
         return f"malformed message: {fault.got}" + (f", in {fault.field}" if fault.field else "")
-    return "; ".join(_line(violation) for violation in error.violations[:MAX_VIOLATIONS])
-
-
-def _line(violation: Violation) -> str:
-    return f"{violation.field}: {violation.description}" if violation.field else violation.description
+    return "; ".join(v.description if not v.field else f"{v.field}: {v.description}" for v in error.violations)
 
 
 def _bad_request(error: RequestError) -> error_details_pb2.BadRequest:
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(
-                field=v.field[:MAX_TEXT_CHARS], description=v.description[:MAX_TEXT_CHARS], reason=error.reason.name
-            )
-            for v in error.violations[:MAX_VIOLATIONS]
-        ]
-    )
+    bad = error_details_pb2.BadRequest()
+    room = MAX_VIOLATIONS_BYTES
+    for violation in error.violations:
+        told = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(violation.field, MAX_FIELD_BYTES),
+            description=_cut(violation.description, MAX_DESCRIPTION_BYTES),
+            reason=error.reason.name,
+        )
+        room -= told.ByteSize()
+        if room < 0:
+            break
+        bad.field_violations.append(told)
+    return bad
+
+
+def _cut(text: str, limit: int) -> str:
+    data = text.encode()
+    return text if len(data) <= limit else data[: limit - 3].decode(errors="ignore") + "…"
 
 
 def _status(code: int, reason: Reason, message: str, request_id: str, *details: Message) -> status_pb2.Status:
-    status = status_pb2.Status(code=code, message=message[:MAX_MESSAGE_CHARS])
-    info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata={"request_id": request_id[:128]})
+    status = status_pb2.Status(code=code, message=_cut(message, MAX_MESSAGE_BYTES))
+    info = error_details_pb2.ErrorInfo(
+        reason=reason.name, domain=DOMAIN, metadata={"request_id": _cut(request_id, MAX_REQUEST_ID_BYTES)}
+    )
     for detail in (info, *details):
         packed = AnyMessage()
         packed.Pack(detail)
