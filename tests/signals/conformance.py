@@ -156,11 +156,7 @@ FULL: dict[str, Any] = {
 
 
 class StoreConformance:
-    """The contract of signals.store.SignalStore."""
-
-    @pytest.fixture
-    def open_store(self) -> OpenStore:
-        raise NotImplementedError
+    """The contract of signals.store.SignalStore. Subclasses give the fixture `open_store`."""
 
     async def test_every_kind_comes_back_as_written(self, open_store: OpenStore) -> None:
         store = await open_store()
