@@ -81,8 +81,8 @@ UNARY(not, x != x ? NAN : x == 0 ? 1.0 : 0.0)
 BINARY(coalesce, x != x ? y : x)
 UNARY(is_missing, x != x ? 1.0 : 0.0)
 
-/* C says pow(NaN, 0) and pow(1, NaN) are 1; here missing stays missing. */
-BINARY(pow, EITHER_MISSING(x, y) ? NAN : pow(x, y))
+/* C says pow(NaN, 0) and pow(1, NaN) are 1; here missing stays missing. Squares are rounded once. */
+BINARY(pow, EITHER_MISSING(x, y) ? NAN : y == 2 ? x * x : pow(x, y))
 
 /* The quotient rounded down and the remainder with the divisor's sign, as numpy.floor_divide and numpy.remainder. */
 static inline double floor_remainder(double x, double y)
