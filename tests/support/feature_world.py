@@ -121,14 +121,19 @@ texts = st.one_of(
 )
 _vectors = st.lists(st.floats(width=32, allow_nan=False), min_size=DIMENSION, max_size=DIMENSION)
 
+
+def _or_missing(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(strategy, strategy, strategy, strategy, st.none())
+
+
 VALUES: Mapping[ValueType, st.SearchStrategy[Any]] = {
     ValueType.NUMBER: numbers,
     ValueType.TIMESTAMP: st.one_of(numbers, st.floats(1.6e9, 1.7e9)),
-    ValueType.CATEGORY: st.none() | st.sampled_from(CATEGORIES),
-    ValueType.TEXT: st.none() | texts,
-    ValueType.SET: st.none() | st.frozensets(st.sampled_from(CATEGORIES)),
-    ValueType.MAP: st.none() | st.dictionaries(st.sampled_from(CATEGORIES), st.floats(width=32)),
-    ValueType.EMBEDDING: st.none() | _vectors.map(np.float32),
+    ValueType.CATEGORY: _or_missing(st.sampled_from(CATEGORIES)),
+    ValueType.TEXT: _or_missing(texts),
+    ValueType.SET: _or_missing(st.frozensets(st.sampled_from(CATEGORIES))),
+    ValueType.MAP: _or_missing(st.dictionaries(st.sampled_from(CATEGORIES), st.floats(width=32))),
+    ValueType.EMBEDDING: _or_missing(_vectors.map(np.float32)),
 }
 
 
@@ -151,11 +156,15 @@ class World:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, max_length: int = 7) -> World:
-    length = draw(st.integers(0, max_length))
+def worlds(draw: st.DrawFn, read_by: Sequence[str], lengths: Sequence[int] = (4, 7, 2, 1, 0)) -> World:
+    """Values for every name that some expressions read."""
+    length = draw(st.sampled_from(lengths))
+    text = " ".join([*read_by, "request.now"])
     values: dict[str, list[Any]] = {}
     for type_, names in NAMES.items():
         for name in names:
+            if name not in text:
+                continue
             if name.split(".")[0] in ("item", "column", "candidate"):
                 values[name] = draw(st.lists(VALUES[type_], min_size=length, max_size=length))
             else:
@@ -201,7 +210,7 @@ _literals = st.one_of(
     st.floats(0, allow_infinity=False, allow_nan=False).map(repr),
 )
 _strings = st.sampled_from(CATEGORIES).map(repr)
-_half_lives = st.sampled_from(['"90s"', '"1.5h"', '"7d"', "3600", "(60 * 60)"])
+half_lives = st.sampled_from(['"90s"', '"1.5h"', '"7d"', "3600", "(60 * 60)"])
 
 
 def _leaf(type_: ValueType) -> st.SearchStrategy[str]:
@@ -214,7 +223,7 @@ def _leaf(type_: ValueType) -> st.SearchStrategy[str]:
 NUMBER, TIMESTAMP, CATEGORY = ValueType.NUMBER, ValueType.TIMESTAMP, ValueType.CATEGORY
 TEXT, SET, MAP, EMBEDDING = ValueType.TEXT, ValueType.SET, ValueType.MAP, ValueType.EMBEDDING
 
-_SHAPES: Mapping[ValueType, tuple[tuple[str, tuple[ValueType, ...]], ...]] = {
+SHAPES: Mapping[ValueType, tuple[tuple[str, tuple[ValueType, ...]], ...]] = {
     NUMBER: (
         *((f"({{}} {op} {{}})", (NUMBER, NUMBER)) for op in ("+", "-", "*", "/", "//", "%", "**", "and", "or")),
         *((f"({{}} {op} {{}})", (NUMBER, NUMBER)) for op in ("<", "<=", ">", ">=", "==", "!=")),
@@ -267,9 +276,9 @@ _SHAPES: Mapping[ValueType, tuple[tuple[str, tuple[ValueType, ...]], ...]] = {
 @st.composite
 def expressions(draw: st.DrawFn, type_: ValueType = NUMBER, depth: int = 4) -> str:
     """Text of a random expression of a type."""
-    if depth == 0 or type_ not in _SHAPES or draw(st.integers(0, 4)) == 0:
+    if depth == 0 or type_ not in SHAPES or draw(st.integers(0, 9)) == 5:
         return draw(_leaf(type_))
-    if type_ is NUMBER and draw(st.integers(0, 20)) == 0:
-        return f"decay({draw(expressions(TIMESTAMP, depth - 1))}, half_life={draw(_half_lives)})"
-    shape, types = draw(st.sampled_from(_SHAPES[type_]))
+    if type_ is NUMBER and draw(st.integers(0, 20)) == 9:
+        return f"decay({draw(expressions(TIMESTAMP, depth - 1))}, half_life={draw(half_lives)})"
+    shape, types = draw(st.sampled_from(SHAPES[type_]))
     return shape.format(*(draw(expressions(t, depth - 1)) for t in types))
