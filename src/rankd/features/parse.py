@@ -55,18 +55,21 @@ def parse(source: Source) -> ast.expr:
     text = line.strip(" ")
     if not text:
         raise source.error("expected an expression, got nothing")
+    if "\0" in line:
+        raise source.error_at("not an expression: it has a NUL character", line.index("\0") + 1)
+    _refuse_comments(source, line)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        column = (error.offset or 1) + len(line) - len(line.lstrip(" "))
+        offset = error.offset if error.offset and error.lineno == 1 else len(text)  # at the end, it is on line 0 or 2
+        column = offset + len(line) - len(line.lstrip(" "))
         raise source.error_at(f"not an expression: {error.msg}", column) from None
-    except ValueError as error:  # NUL bytes, lone surrogates
+    except ValueError as error:  # lone surrogates
         raise source.error(f"not an expression: {error}") from None
     except (RecursionError, MemoryError):
         raise source.error("the expression is nested too deeply") from None
-    _refuse_comments(source, line)
     _check_size(source, tree)
     return tree
 
@@ -81,7 +84,7 @@ def _refuse_comments(source: Source, line: str) -> None:
                 column = token.start[1] + 1 + len(line) - len(line.lstrip(" "))
                 raise source.error_at("an expression has no comments", column)
     except (tokenize.TokenError, SyntaxError):
-        raise source.error("not an expression") from None
+        return  # the parser says it better
 
 
 def _check_size(source: Source, tree: ast.expr) -> None:
