@@ -37,9 +37,11 @@ def say(message: str) -> None:
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
-    """Standard output of a command that must succeed; run without a way back to the source tree."""
+    """What a command prints that must succeed; run without a way back to the source tree."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MAKEFLAGS", "VIRTUAL_ENV")}
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE)
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     if done.returncode:
         raise SystemExit(f"{done.stdout}\nwheel-test: failed: {' '.join(map(str, command))}")
     return done.stdout
