@@ -295,10 +295,11 @@ class Api:
         return self._description
 
     def health(self, service: str = "", *, timeout_s: float | None = None, metadata: Metadata = ()) -> Flow[bool]:
-        """Whether the address is reached and says SERVING."""
+        """Whether a server is reached and says SERVING: the first answer of its Watch, which rankd
+        serves beside its own services. (Check is on the health port.)"""
         request = health_pb2.HealthCheckRequest(service=service)
         try:
-            response = yield Call("Check", request, timeout_s or self._timeout_s, tuple(metadata))
+            response = yield Call("Watch", request, timeout_s or self._timeout_s, tuple(metadata))
         except ServerUnavailableError:  # also while every address says NOT_SERVING
             return False
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)

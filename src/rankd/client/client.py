@@ -75,19 +75,23 @@ class _Shared:
             with self._opening:
                 if self._methods is None:
                     self._channels = [self._open() for _ in range(self._channel_count)]
-                    self._methods = itertools.cycle([_multi_callables(channel) for channel in self._channels])
+                    self._methods = itertools.cycle([self._multi_callables(channel) for channel in self._channels])
         return next(self._methods)
+
+    def _multi_callables(self, channel: Any) -> dict[str, Callable[..., Any]]:
+        watch = functools.partial(self._first, HealthStub(channel).Watch)
+        return {**vars(RankingServiceStub(channel)), **vars(SignalServiceStub(channel)), "Watch": watch}
+
+    @staticmethod
+    def _first(stream: Callable[..., Any], request: Any, **options: Any) -> Any:
+        """The first response of a server stream, or for asyncio its awaitable."""
+        raise NotImplementedError
 
     def _start(self, call: Call[Any]) -> Any:
         """Starts a call: its response, or for asyncio its awaitable."""
         return self._next_channel()[call.method](
             call.request, timeout=call.timeout_s, metadata=call.metadata or None, wait_for_ready=self._wait_for_ready
         )
-
-
-def _multi_callables(channel: Any) -> dict[str, Callable[..., Any]]:
-    stubs = (RankingServiceStub(channel), SignalServiceStub(channel), HealthStub(channel))
-    return {name: method for stub in stubs for name, method in vars(stub).items()}
 
 
 def _failed(error: Any, call: Call[Any]) -> RankdRpcError:
@@ -170,6 +174,14 @@ class Client(_Shared):
             return grpc.insecure_channel(self.target, self._options)
         return grpc.secure_channel(self.target, self._credentials, self._options)
 
+    @staticmethod
+    def _first(stream: Callable[..., Any], request: Any, **options: Any) -> Any:
+        responses = stream(request, **options)
+        try:
+            return next(responses)
+        finally:
+            responses.cancel()
+
     def _run(self, flow: Flow[R]) -> R:
         try:
             call = next(flow)
@@ -217,6 +229,14 @@ class AsyncClient(_Shared):
         if self._credentials is None:
             return grpc.aio.insecure_channel(self.target, self._options)
         return grpc.aio.secure_channel(self.target, self._credentials, self._options)
+
+    @staticmethod
+    async def _first(stream: Callable[..., Any], request: Any, **options: Any) -> Any:
+        responses = stream(request, **options)
+        try:
+            return await anext(aiter(responses))
+        finally:
+            responses.cancel()
 
     async def _run(self, flow: Flow[R]) -> R:
         try:
