@@ -135,7 +135,9 @@ def read_context(texts: Sequence[str]) -> dict[str, Any]:
             context[name] = _CONTEXT_TYPES[kind](value)
         except KeyError:
             known = ", ".join(k for k in _CONTEXT_TYPES if k)
-            raise click.BadParameter(f"{name}: expected a type of {known}, got {kind!r}", param_hint="--context") from None
+            raise click.BadParameter(
+                f"{name}: expected a type of {known}, got {kind!r}", param_hint="--context"
+            ) from None
         except ValueError:
             raise click.BadParameter(f"{name}: expected a {kind}, got {value!r}", param_hint="--context") from None
     return context
@@ -184,4 +186,6 @@ def read_as_of(text: str | None) -> datetime | None:
     try:
         return read_time(text)
     except ValueError:
-        raise click.BadParameter(f"expected a time such as 2026-01-31T12:00:00Z, got {text!r}", param_hint="--as-of") from None
+        raise click.BadParameter(
+            f"expected a time such as 2026-01-31T12:00:00Z, got {text!r}", param_hint="--as-of"
+        ) from None

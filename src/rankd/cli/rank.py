@@ -25,7 +25,10 @@ _MessageT = TypeVar("_MessageT", bound=Message)
 @click.option("--page-size", type=click.IntRange(min=1), metavar="N", help="How many to return. Default: all.")
 @click.option("--page-token", default="", metavar="TOKEN", help="The next page, as the previous one named it.")
 @click.option(
-    "--view", type=click.Choice(["basic", "scores", "features"]), default="scores", show_default=True,
+    "--view",
+    type=click.Choice(["basic", "scores", "features"]),
+    default="scores",
+    show_default=True,
     help="How much of the working to print.",
 )
 @click.option("--timings", is_flag=True, help="Print how long each stage took.")

@@ -184,13 +184,14 @@ def encode_rows(ids: Sequence[str], stored: StoredRows, entity: Entity) -> pb.Ge
     is_found = set(found)
     return pb.GetSignalsResponse(
         ids=[ids[i] for i in found],
-        columns=[_encode_column(column, entity.signals[column.signal]) for column in stored.columns],
+        columns=[encode_column(column, entity.signals[column.signal]) for column in stored.columns],
         missing_ids=[text for i, text in enumerate(ids) if i not in is_found],
         written_unix_millis=stored.written_ms.tolist(),
     )
 
 
-def _encode_column(column: ColumnValues, signal: Signal) -> pb.SignalColumn:
+def encode_column(column: ColumnValues, signal: Signal) -> pb.SignalColumn:
+    """A column as it is sent, in either direction."""
     message = pb.SignalColumn(signal=column.signal, rows=column.rows.tolist(), clear_rows=column.clear_rows.tolist())
     values = column.values
     if not len(column.rows):
