@@ -154,7 +154,7 @@ def test_get_delete_describe_health(client, fake):
     assert "later" not in signals, "a type of a newer server is left out"
     assert described.row_counts == {"item": 3} and described.version == "0123456789ab"
     assert client.health() is True
-    fake.health.set("", 2)
+    fake.health.set(2)
     assert client.health() is False
 
 

@@ -170,10 +170,10 @@ def test_an_address_that_says_not_serving_gets_no_calls():
                 time.sleep(0.02)
 
         until({"a", "b"})
-        one.health.set("", 2)
+        one.health.set(2)
         until({"b"})
         assert models(30) == {"b"}
-        one.health.set("", 1)
+        one.health.set(1)
         until({"a", "b"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent import futures
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rankd.v1 import ranking_pb2, ranking_pb2_grpc, signals_pb2, signals_pb2_grpc
 
@@ -38,10 +39,11 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         self.name = name
         self.failures: list[status_pb2.Status] = []
         self.calls: list[tuple[str, object]] = []
+        self.fail_writes: list[status_pb2.Status] = []
+        self.limit_rows = 1_000_000
         self.metadata: list[dict[str, str | bytes]] = []
         self.delay_s = 0.0
         self.port = 0
-        self.rows: dict[str, dict[str, signals_pb2.WriteSignalsRequest]] = {}
         self.reject = lambda request: []
         self.schema = signals_pb2.DescribeSchemaResponse(
             version="0123456789ab",
@@ -70,8 +72,9 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         self.metadata.append({m.key: m.value for m in context.invocation_metadata()})
         if self.delay_s:
             time.sleep(self.delay_s)
-        if self.failures:
-            failure = self.failures.pop(0)
+        planned = self.fail_writes if method == "WriteSignals" and self.fail_writes else self.failures
+        if planned:
+            failure = planned.pop(0)
             context.set_trailing_metadata((("grpc-status-details-bin", failure.SerializeToString()),))
             codes = {c.value[0]: c for c in grpc.StatusCode}
             context.abort(codes[failure.code], failure.message)
@@ -139,6 +142,8 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
 
     def WriteSignals(self, request, context):
         self._arrive("WriteSignals", request, context)
+        if len(request.ids) > self.limit_rows:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 5)")
         rejected = self.reject(request)
         return signals_pb2.WriteSignalsResponse(written_count=len(request.ids) - len(rejected), rejected=rejected)
 
@@ -164,6 +169,30 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         return [request for name, request in self.calls if name == method]
 
 
+class FakeHealth(health_pb2_grpc.HealthServicer):
+    """Watch only, as on rankd's serving port. (The servicer of grpcio-health-checking can deadlock in `set`
+    when a watcher leaves at that moment.)"""
+
+    def __init__(self) -> None:
+        self.status: int | None = health_pb2.HealthCheckResponse.SERVING
+        self.changed = threading.Condition()
+
+    def set(self, status: int | None) -> None:
+        """None ends all watches."""
+        with self.changed:
+            self.status = status
+            self.changed.notify_all()
+
+    def Watch(self, request, context):
+        told = None
+        while context.is_active() and self.status is not None:
+            if self.status != told:
+                told = self.status
+                yield health_pb2.HealthCheckResponse(status=told)
+            with self.changed:
+                self.changed.wait_for(lambda told=told: self.status != told, 0.2)
+
+
 @contextmanager
 def running(fake: FakeRankd, *, with_health: bool = True):
     """Serves `fake` on a free port of loopback; sets its `port` and `health`."""
@@ -171,12 +200,13 @@ def running(fake: FakeRankd, *, with_health: bool = True):
     ranking_pb2_grpc.add_RankingServiceServicer_to_server(fake, server)
     signals_pb2_grpc.add_SignalServiceServicer_to_server(fake, server)
     if with_health:
-        fake.health = health.HealthServicer()
-        fake.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        fake.health = FakeHealth()
         health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
     fake.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
         yield fake
     finally:
+        if with_health:
+            fake.health.set(None)
         server.stop(0).wait(5)

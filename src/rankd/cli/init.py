@@ -38,7 +38,7 @@ def command(directory: Path, force: bool) -> None:
         f"Wrote {', '.join(FILES)} to {directory}. Next:\n\n{place}"
         "  rankd check\n"
         "  rankd serve                     then, in another terminal:\n"
-        "  rankd load item items.jsonl\n"
-        "  rankd load user users.jsonl\n"
+        "  rankd load items.jsonl\n"
+        "  rankd load users.jsonl --entity user\n"
         "  rankd rank --help"
     )

@@ -15,7 +15,7 @@ from rankd.cli.exit_codes import ExitCode
 from rankd.cli.loading import Loader, Outcome, Reject
 from rankd.cli.output import CommandError, json_option, print_json
 from rankd.cli.progress import LoadProgress, count_lines
-from rankd.cli.remote import connected, printable, remote_options
+from rankd.cli.remote import connected, printable, remote_options, unreachable
 from rankd.client import DeadlineError, RankdRpcError, ServerUnavailableError
 from rankd.errors import ConfigError
 from rankd.signals.coerce import coerce_rows
@@ -155,8 +155,9 @@ def _failing(report: Report, address: str) -> Iterator[None]:
     try:
         yield
     except (ServerUnavailableError, DeadlineError) as error:
-        message = f"rankd at {address} is away: {error.message}\n{report.how_far()}"
-        raise CommandError(message, ExitCode.UNREACHABLE) from error
+        late = f"rankd at {address} did not answer in time"
+        cause = unreachable(address, error) if isinstance(error, ServerUnavailableError) else late
+        raise CommandError(f"{cause}\n{report.how_far()}", ExitCode.UNREACHABLE) from error
     except (RankdRpcError, ConfigError) as error:
         raise CommandError(f"{error}\n{report.how_far()}") from error
     except KeyboardInterrupt:

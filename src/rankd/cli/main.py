@@ -50,7 +50,7 @@ Examples:
   rankd demo                            see it work, in under two minutes
   rankd init shop && cd shop            a workspace of your own
   rankd check && rankd serve            check it, serve it
-  rankd load item items.jsonl           fill it
+  rankd load items.jsonl                fill it
   rankd rank --help                     order candidates
 
 Exit status: 0 done, 1 failed or problems found, 2 usage, 3 no server. See docs/cli.md."""

@@ -36,10 +36,16 @@ def connected(address: str, timeout_s: float) -> Iterator[Client]:
         try:
             yield client
         except ServerUnavailableError as error:
-            raise CommandError(f"cannot reach rankd at {address}: {error.message}", ExitCode.UNREACHABLE) from error
+            raise CommandError(unreachable(address, error), ExitCode.UNREACHABLE) from error
         except DeadlineError as error:
             message = f"rankd at {address} did not answer within {timeout_s:g} s"
             raise CommandError(message, ExitCode.UNREACHABLE) from error
+
+
+def unreachable(address: str, error: ServerUnavailableError) -> str:
+    """One line about a server that is away. gRPC's own words name every layer they came through."""
+    cause = error.message.rpartition("last error: ")[2].rpartition(": ")[2]
+    return f"cannot reach rankd at {address}: {cause}"
 
 
 def printable(text: str) -> str:
