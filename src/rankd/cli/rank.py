@@ -133,6 +133,7 @@ def _document(ranked: RankedList) -> dict[str, Any]:
 
 
 def versions(message: ranking_pb2.Versions) -> dict[str, str]:
+    """What answered, for --json."""
     return {"profile": message.profile, "model": message.model, "schema": message.schema}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import inspect
 import itertools
@@ -24,7 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Shared:
+class _Shared(abc.ABC):
     """What both clients are made of: the api, and some channels used in turn.
 
     `target`: "host:port", or any gRPC name: "dns:///rankd.internal:50051",
@@ -65,9 +66,9 @@ class _Shared:
         self._methods: Iterator[dict[str, Callable[..., Any]]] | None = None
         self._opening = threading.Lock()
 
+    @abc.abstractmethod
     def _open(self) -> Any:
         """A new channel."""
-        raise NotImplementedError
 
     def _next_channel(self) -> dict[str, Callable[..., Any]]:
         """The multi-callables of the next channel, by the methods' short names."""
@@ -83,9 +84,9 @@ class _Shared:
         return {**vars(RankingServiceStub(channel)), **vars(SignalServiceStub(channel)), "Watch": watch}
 
     @staticmethod
+    @abc.abstractmethod
     def _first(stream: Callable[..., Any], request: Any, **options: Any) -> Any:
         """The first response of a server stream, or for asyncio its awaitable."""
-        raise NotImplementedError
 
     def _start(self, call: Call[Any]) -> Any:
         """Starts a call: its response, or for asyncio its awaitable."""

@@ -131,6 +131,7 @@ def score_request(
     features: bool = False,
     request_id: str = "",
 ) -> ScoreRequest:
+    """A ScoreRequest."""
     return ScoreRequest(
         profile=profile,
         surface=_surface(surface),

@@ -28,6 +28,7 @@ class Text(str):
 
 
 def wrong_type(field: str, expected: str, got: object) -> NoReturn:
+    """Raises the RequestError of a value that cannot be sent as what it should be."""
     shown = repr(got)
     if len(shown) > 80:
         shown = shown[:77] + "..."
@@ -67,6 +68,7 @@ def numbers(field: str, values: Numbers, dtype: type[np.float32] | type[np.float
 
 
 def is_number(value: object) -> bool:
+    """A number of Python or NumPy; a bool is none."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
