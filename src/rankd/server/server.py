@@ -44,8 +44,8 @@ RANKING: Final = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_
 SIGNALS: Final = signals_pb2.DESCRIPTOR.services_by_name["SignalService"].full_name
 
 MAX_PENDING_CALLS: Final = 256
-"""Calls that wait in gRPC's core, accepted by nobody yet: beyond it some, beyond twice as many all, are refused
-with RESOURCE_EXHAUSTED. gRPC's defaults, 1,000 and 3,000, let calls wait until they are worthless."""
+"""Calls that wait in gRPC's core, accepted by nobody yet: beyond it some, beyond twice as many all are
+refused; the caller sees CANCELLED. gRPC's defaults, 1,000 and 3,000, let calls wait until they are worthless."""
 
 LOOK_S: Final = 0.01
 """How often a drain looks whether calls are still in flight."""
