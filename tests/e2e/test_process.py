@@ -15,7 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.serving import ServerProcess
 
 from rankd.v1 import ranking_pb2 as pb
+from rankd.v1 import signals_pb2 as sp
 from rankd.v1.ranking_pb2_grpc import RankingServiceStub
+from rankd.v1.signals_pb2_grpc import SignalServiceStub
 
 WORKSPACE = """
 version: 1
@@ -116,6 +118,33 @@ def test_a_data_directory_that_cannot_be_used_is_said(workspace: Path) -> None:
     said = "".join(server.log)
     assert "Traceback" not in said
     assert "data" in said
+
+
+def test_a_data_directory_without_permission_is_said(workspace: Path) -> None:
+    data = workspace / "data"
+    data.mkdir()
+    data.chmod(0o500)
+    with ServerProcess(workspace, RANKD_SERVER__DATA_DIR="data") as server:
+        assert server.wait() not in (0, None)
+    said = "".join(server.log)
+    assert "Traceback" not in said
+    assert str(data) in said
+
+
+def test_acknowledged_writes_outlive_kill_9(workspace: Path) -> None:
+    ids = [f"sku-{i}" for i in range(100)]
+    for round_ in range(2):
+        with ServerProcess(workspace, RANKD_SERVER__DATA_DIR="data").wait_ready() as server:
+            with grpc.insecure_channel(server.address) as channel:
+                stub = SignalServiceStub(channel)
+                got = stub.GetSignals(sp.GetSignalsRequest(entity="item", ids=ids), timeout=10)
+                assert list(got.ids) == (ids if round_ else [])
+                prices = sp.SignalColumn(signal="price", floats=sp.FloatValues(values=range(100)))
+                if round_:
+                    assert list(got.columns[0].floats.values) == list(range(100))
+                else:
+                    stub.WriteSignals(sp.WriteSignalsRequest(entity="item", ids=ids, columns=[prices]), timeout=10)
+            assert server.stop(signal.SIGKILL) == -signal.SIGKILL
 
 
 def test_a_unix_socket(workspace: Path) -> None:

@@ -1,6 +1,6 @@
 """What the event loop and tracing cost: server CPU per Rank, all choices in one alternating run.
 
-    python load_tests/serving_choices.py [--rounds 15] [--calls 400] [--concurrency 1] [--candidates 100]
+    python load_tests/bench_serving.py [--rounds 15] [--calls 400] [--concurrency 1] [--candidates 100]
 
 One server process per choice, all of the same workspace; each round sends every server the same
 block of calls, in an order drawn anew, so that a busy machine disturbs all alike. Printed per choice: the median
@@ -132,7 +132,7 @@ def main() -> None:
     print(f"{'':24} {'CPU µs/call':>12} {'wall µs/call':>13}")
     for name, figure in figures.items():
         print(f"{name:24} {figure['cpu_us']:>12} {figure['wall_us']:>13}")
-    print(json.dumps({"bench": "serving_choices", "candidates": arguments.candidates, "figures": figures}))
+    print(json.dumps({"bench": "serving", "candidates": arguments.candidates, "figures": figures}))
 
 
 if __name__ == "__main__":
