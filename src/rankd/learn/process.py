@@ -49,7 +49,7 @@ class ServerProcess:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "rankd", "serve", str(self.workspace)]
-        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own module
+        self._process = subprocess.Popen(  # our own interpreter and our own module
             [*command, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

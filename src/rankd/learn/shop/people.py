@@ -39,6 +39,7 @@ class ShopQuery:
 
 
 def make_users(count: int, seed: int) -> Users:
+    """`count` users; each loves three brands and is near indifferent to the others."""
     g = np.random.default_rng([seed, 2])
     taste = g.normal(0, 0.5, (count, len(BRANDS)))
     for row in taste:
