@@ -120,8 +120,8 @@ def importance_lines(names: Sequence[str], gains: Sequence[float], shown: int = 
 
 def _print(path: Path, trained: Trained, validation: CrossValidation | None, collected: Collected, k: int) -> None:
     click.echo(
-        f"{trained.row_count:,} judged candidates in {trained.list_count:,} lists, {len(trained.feature_names)} features"
-        f" of profile version {trained.profile_version}"
+        f"{trained.row_count:,} judged candidates in {trained.list_count:,} lists, "
+        f"{len(trained.feature_names)} features of profile version {trained.profile_version}"
     )
     if collected.unknown_count:
         share = collected.unknown_count / collected.candidate_count
@@ -131,7 +131,7 @@ def _print(path: Path, trained: Trained, validation: CrossValidation | None, col
         interval = validation.interval()
         click.echo(
             f"NDCG@{k} out of fold      {interval.text(4)}  ({len(validation.models)} folds by query, "
-            f"95 % interval over {interval.count:,} lists with a relevant candidate)"
+            f"95 % interval over {interval.count:,} queries with a relevant candidate)"
         )
     click.echo("\nShare of gain by feature")
     for line in importance_lines(trained.feature_names, trained.importances.tolist()):
@@ -139,9 +139,7 @@ def _print(path: Path, trained: Trained, validation: CrossValidation | None, col
     click.echo(f"\nWrote {path}")
 
 
-def _document(
-    path: Path, trained: Trained, validation: CrossValidation | None, collected: Collected
-) -> dict[str, Any]:
+def _document(path: Path, trained: Trained, validation: CrossValidation | None, collected: Collected) -> dict[str, Any]:
     document: dict[str, Any] = {
         "output": str(path),
         "rows": trained.row_count,
@@ -159,6 +157,6 @@ def _document(
             "folds": len(validation.models),
             "ndcg": interval.mean,
             "ci95": [interval.low, interval.high],
-            "lists": interval.count,
+            "queries": interval.count,
         }
     return document

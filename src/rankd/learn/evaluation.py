@@ -107,7 +107,9 @@ def evaluate(
             progress(number + 1, len(judged_lists))
     assert answer is not None
     queries = [judged.query or judged.key for judged in judged_lists]
-    by_query = {name: tuple(average_by_query(side, queries) for side in sides) for name, sides in values.items()}
+    by_query = {
+        name: tuple(metrics.average_by_query(side, queries) for side in sides) for name, sides in values.items()
+    }
     empty = int(np.sum(np.isnan(next(iter(by_query.values()))[0])))
     if empty == len(set(queries)) and options.no_relevant is NoRelevant.EXCLUDE:
         raise ConfigError("no query has a relevant document: there is nothing to measure", "judgments")
@@ -134,15 +136,6 @@ def base_order(answer: RankedList) -> NDArray[np.intp]:
         return np.sort(answer.indexes).astype(np.intp)
     keys = [(bool(np.isnan(s)), -s if s == s else 0.0, i) for s, i in zip(scores.tolist(), answer.ids, strict=True)]
     return answer.indexes[sorted(range(len(keys)), key=keys.__getitem__)].astype(np.intp)
-
-
-def average_by_query(values: Sequence[float], queries: Sequence[str]) -> NDArray[np.float64]:
-    """One value per distinct query, in order of first appearance: the mean of its defined values, else NaN."""
-    groups: dict[str, list[float]] = {}
-    for query, value in zip(queries, values, strict=True):
-        groups.setdefault(query, []).append(value)
-    defined = [[value for value in group if value == value] for group in groups.values()]
-    return np.array([float(np.mean(group)) if group else np.nan for group in defined], np.float64)
 
 
 def _compare(name: str, base: NDArray[np.float64], ranked: NDArray[np.float64], options: Options) -> Comparison:

@@ -16,7 +16,7 @@ trec_eval and most papers leave such queries out, LightGBM counts them as 1, sci
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,6 +100,18 @@ def average(values: Iterable[float], convention: NoRelevant) -> float:
     """The mean over queries under the convention; NaN over no queries."""
     settled = settle(values, convention)
     return float(np.mean(settled)) if len(settled) else float("nan")
+
+
+def average_by_query(values: Sequence[float], queries: Sequence[str]) -> Floats:
+    """One value per distinct query, in order of first appearance: the mean of its defined values, else NaN.
+
+    For intervals: the lists of one query are not independent of one another, queries are.
+    """
+    groups: dict[str, list[float]] = {}
+    for query, value in zip(queries, values, strict=True):
+        groups.setdefault(query, []).append(value)
+    defined = [[value for value in group if value == value] for group in groups.values()]
+    return np.array([float(np.mean(group)) if group else np.nan for group in defined], np.float64)
 
 
 def order_by_score(scores: ArrayLike) -> NDArray[np.intp]:

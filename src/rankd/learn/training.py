@@ -142,16 +142,19 @@ class Trained:
 class CrossValidation:
     """Out-of-fold results: every list was scored by a model that had not seen its fold.
 
-    `ndcg` (lists,): per list, NaN without a relevant document. `fold_of` (lists,): its fold.
+    `ndcg` (lists,): per list, NaN without a relevant document. `keys`, `fold_of` (lists,): its query, its fold.
     """
 
     k: int
+    keys: tuple[str, ...]
     ndcg: NDArray[np.float64]
     fold_of: NDArray[np.int64]
     models: tuple[Trained, ...] = field(repr=False, default=())
 
     def interval(self, convention: metrics.NoRelevant = metrics.NoRelevant.EXCLUDE) -> Interval:
-        return mean_interval(metrics.settle(self.ndcg, convention))
+        """Over queries; the lists of one query are averaged first."""
+        by_query = metrics.average_by_query(self.ndcg.tolist(), self.keys)
+        return mean_interval(metrics.settle(by_query, convention))
 
 
 def import_lightgbm() -> Any:
@@ -229,7 +232,7 @@ def cross_validate(
         models.append(trained)
         if progress is not None:
             progress(fold + 1, count)
-    return CrossValidation(k, ndcg, fold_of, tuple(models))
+    return CrossValidation(k, rows.keys, ndcg, fold_of, tuple(models))
 
 
 def list_ndcg(rows: TrainingRows, scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
