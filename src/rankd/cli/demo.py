@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rankd.learn.shop.behaviour import Session, Shop
 
 PRODUCTS, USERS, QUERIES, LOGGED_QUERIES = 3_000, 400, 240, 160
-PAST_SESSIONS, TRAINING_SESSIONS = 9_000, 1_200
+PAST_SESSIONS, TRAINING_SESSIONS = 9_000, 3_600
 USERS_PER_TEST_QUERY = 3
 SHUFFLED_SHARE = 0.1
 K = 10
@@ -48,13 +48,13 @@ class Setting:
 
 @click.command()
 @click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Where to write the workspace (empty or new); it is kept. Default: a temporary directory.")  # fmt: skip
+              help="Where to write the workspace (new or empty); it is kept. Default: a temporary one.")  # fmt: skip
 @click.option("--seed", default=7, show_default=True, type=click.IntRange(0), help="Another seed, another shop.")
 @click.option("--keep", is_flag=True, help="Keep the temporary directory.")
 def command(directory: Path | None, seed: int, keep: bool) -> None:
     """A simulated shop, from nothing to a ranked list.
 
-    Makes up products, users, queries and a log of clicks; starts `rankd serve`; loads signals over
+    Makes up products, users, queries and clicks; starts `rankd serve`; loads signals over
     gRPC; trains LambdaMART on clicks; ranks with it; and measures on queries nobody has typed before.
     The same seed prints the same, but for times.
 
@@ -92,14 +92,14 @@ def run(workspace: Path, seed: int, report: Report, kept: bool) -> None:
     (workspace / "rankd.yaml").write_text(workspace_yaml(with_model=False), encoding="utf-8")
     write_files(workspace, setting)
     with (
-        report.step("rankd serve, without a model"),
+        report.step("rankd serve, without a model", timed=False),
         ServerProcess(workspace) as server,
         connect(server.address) as client,
     ):
         with report.step("signals are loaded over gRPC"):
             counts = load(client, setting)
         report.loaded(counts)
-        with report.step("features of logged sessions are computed by the service"):
+        with report.step("features of later sessions are computed by the service"):
             rows = collect(client, setting.training)
     with report.step("LambdaMART is trained on clicks"):
         trained = train(workspace, rows)
@@ -119,7 +119,8 @@ def make_setting(seed: int) -> Setting:
 
     shop = Shop(make_catalogue(PRODUCTS, seed), make_users(USERS, seed), make_queries(QUERIES, seed))
     past = shop.sessions(PAST_SESSIONS, range(LOGGED_QUERIES), SHUFFLED_SHARE, seed)
-    later = shop.sessions(TRAINING_SESSIONS, range(LOGGED_QUERIES), SHUFFLED_SHARE, seed + 1)
+    # Where every list is shuffled, position and relevance can be told apart; where none is, they cannot.
+    later = shop.sessions(TRAINING_SESSIONS, range(LOGGED_QUERIES), 1.0, seed + 1)
     test = true_lists(shop, range(LOGGED_QUERIES, QUERIES), USERS_PER_TEST_QUERY, seed)
     # The first two test lists of different queries: no choosing by outcome.
     return Setting(shop, past, clicked_lists(shop, later), test, (test[0], test[USERS_PER_TEST_QUERY]))
@@ -184,7 +185,7 @@ def train(workspace: Path, rows: Any) -> Any:
     from rankd.learn.shop.workspace import MODEL_FILE
     from rankd.learn.training import Settings, train, write_model
 
-    settings = Settings(trees=150, leaves=15, learning_rate=0.06, least_leaf_rows=50, truncation=20)
+    settings = Settings(trees=100, leaves=8, learning_rate=0.08, least_leaf_rows=50, threads=1)
     with progress_bar("trees", settings.trees) as progress:
         trained = train(rows, settings, K, progress)
     write_model(workspace / MODEL_FILE, trained.text)
@@ -204,7 +205,7 @@ def serve_with_model(workspace: Path, setting: Setting, report: Report) -> None:
         # The server traces what its caller traces: only the call that says so.
         environment = {"RANKD_TRACING__OTLP_ENDPOINT": receiver.endpoint, "RANKD_TRACING__SAMPLE_RATIO": "0"}
         with (
-            report.step("rankd serve again, with the model"),
+            report.step("rankd serve again, with the model: signals come back from disk", timed=False),
             ServerProcess(workspace, environment) as server,
             connect(server.address) as client,
         ):

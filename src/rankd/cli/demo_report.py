@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -43,12 +43,13 @@ class Report:
         self._screen.print(Text(text, style=style), soft_wrap=True)
 
     @contextmanager
-    def step(self, title: str) -> Iterator[None]:
+    def step(self, title: str, timed: bool = True) -> Iterator[None]:
         """Prints the title now and, at the end, how long it took."""
         started = time.perf_counter()
         self.line(f"▸ {title}", "bold")
         yield
-        self.line(f"  {title}: {time.perf_counter() - started:.1f} s", "dim")
+        if timed:
+            self.line(f"  {time.perf_counter() - started:.1f} s", "dim")
 
     def title(self, seed: int) -> None:
         """The first lines."""
@@ -83,7 +84,10 @@ class Report:
             f"  {trained.list_count:,} sessions with a click, {trained.row_count:,} products shown, "
             f"{int(rows.grades.sum()):,} clicks, {len(trained.feature_names)} features"
         )
-        self.line("  the position shown goes along, so that its bias is not taken for relevance; share of gain:")
+        self.line(
+            "  The lists were shuffled and the positions go along: so clicks at the top are not taken for relevance."
+        )
+        self.line("  Share of gain by feature:")
         for text in importance_lines(trained.feature_names, trained.importances.tolist(), shown=8):
             self.line("  " + text)
 
@@ -97,12 +101,13 @@ class Report:
         base_score = dict(zip(order, answer.base_scores.tolist(), strict=True))
         score = dict(zip(order, answer.scores.tolist(), strict=True))
         self.line(f'\n  "{judged.query}" for user {judged.user}, {len(judged.ids)} candidates', "bold")
+        self.line("  wanted: true relevance to this user, 0 to 4; base: the rank in the base order", "dim")
         head = ("rank", "base", "move", "product", "brand", "price", "score", "wanted")
         first = [
-            (str(rank), "", "", *self._product(shop, judged, index), f"{base_score[index]:.2f}", _stars(judged, index))
+            (str(rank), *self._product(shop, judged, index), f"{base_score[index]:.2f}", _stars(judged, index))
             for rank, index in enumerate(base[:SHOWN_BASE], start=1)
         ]
-        self._table("base order", head, first)
+        self._table("base order", (head[0], *head[3:]), first)
         then = [
             (
                 str(rank), str(base_rank[index]), _move(base_rank[index] - rank),
@@ -123,15 +128,14 @@ class Report:
         )
         self._table("", ("measure", "base expression", "model", "difference", "+ / - / ="), comparison_rows(result))
         one = result.comparisons[0]
-        verdict = "better" if one.difference.interval.low > 0 else "worse" if one.difference.interval.high < 0 else ""
+        low, high = one.difference.interval.low, one.difference.interval.high
+        verdict = "no difference can be told from so few queries"
+        if one.difference.decided:
+            verdict = "the model is better than the base" if low > 0 else "the model is worse than the base"
         self.line(
-            f"  {one.name}: search engine {sent:.3f}, base expression {one.base.mean:.3f}, model {one.ranked.mean:.3f}: "
-            + (
-                f"the model is {verdict} than the base."
-                if verdict
-                else "no difference can be told from so few queries."
-            ),
-            "bold green" if verdict == "better" else "bold yellow",
+            f"  {one.name}: search engine {sent:.3f}, base expression {one.base.mean:.3f}, "
+            f"model {one.ranked.mean:.3f}; {verdict}.",
+            "bold green" if low > 0 else "bold red" if high < 0 else "bold yellow",
         )
         self.line("  [low, high]: 95 % bootstrap interval over queries; + / - / =: queries better, worse, the same.")
 
@@ -143,7 +147,8 @@ class Report:
         receiver.wait(lambda spans: sum(span.trace_id == TRACE_ID for span in spans) > _STAGES, 20.0)
         self.line("\n  The first of these lists as one trace, received over OTLP", "bold")
         for text in format_tree(receiver.spans(TRACE_ID)).splitlines():
-            self.line("  " + text)
+            for part in _wrapped(text):
+                self.line("  " + part)
 
     def next_steps(self, workspace: Path | None, seconds: float) -> None:
         """Where to go from here."""
@@ -175,10 +180,23 @@ class Report:
         return shop.catalogue.titles[number].removeprefix(brand + " "), brand, f"{shop.catalogue.price[number]:.2f}"
 
 
+def _wrapped(text: str) -> list[str]:
+    """A line of the tree; attributes that do not fit go below the first of them."""
+    words = text.split("  ")
+    lines, indent = [""], 0
+    for word in words:
+        if word.endswith(" ms"):
+            indent = len(lines[0]) + len(word) + 2
+        if indent and len(lines[-1]) + len(word) > WIDTH - 4 and lines[-1].strip():
+            lines.append(" " * indent)
+        lines[-1] += word + "  "
+    return [line.rstrip() for line in lines]
+
+
 def _move(places: int) -> str:
     return f"▲{places}" if places > 0 else f"▼{-places}" if places < 0 else "="
 
 
 def _stars(judged: JudgedList, index: int) -> str:
-    grade: Any = int(judged.grades[index])
+    grade = int(judged.grades[index])
     return "●" * grade + "○" * (4 - grade)

@@ -62,6 +62,7 @@ profiles:
 """
 
 _MODEL = f"""\
+    rerank: 50 # the model saw the best of lists, so it orders the best of lists
     model: shop
 
 models:
