@@ -102,7 +102,7 @@ def extensions() -> list[Extension]:
     import numpy
     from Cython.Build import cythonize
 
-    headers = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*.h"))
+    csrc = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("csrc/*.[ch]"))
     return cythonize(
         [
             Extension(
@@ -111,7 +111,7 @@ def extensions() -> list[Extension]:
                 include_dirs=["csrc", numpy.get_include()],
                 define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
                 extra_compile_args=["-O3", "-fvisibility=hidden", "-ffp-contract=off"],
-                depends=headers,
+                depends=csrc,  # a changed kernel is linked anew
                 libraries=["m"],
             )
             for path in sources
