@@ -65,6 +65,17 @@ async def test_every_kind_comes_back_as_written() -> None:
         assert list(repeated.columns) == list(got.columns)
 
 
+async def test_queries_are_kept_by_their_key() -> None:
+    async with running() as (_, client):
+        written = write(floats(0.5, signal="ctr"), ids=["  Red   SHOES "], entity="query")
+        assert (await client.signals.WriteSignals(written)).written_count == 1
+        got = await client.signals.GetSignals(sp.GetSignalsRequest(entity="query", ids=["red shoes", "RED shoes"]))
+        assert list(got.ids) == ["red shoes", "RED shoes"]
+        assert list(got.columns[0].floats.values) == [0.5, 0.5]
+        deleted = await client.signals.DeleteSignals(sp.DeleteSignalsRequest(entity="query", ids=["Red shoes"]))
+        assert deleted.deleted_count == 1
+
+
 async def test_partial_update_clear_and_delete() -> None:
     async with running() as (_, client):
         await client.signals.WriteSignals(write(*EVERY_KIND))

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from signals.conformance import SCHEMA, schema_of
+from signals.conformance import SCHEMA
 
 from rankd.signals.coerce import coerce_rows, coerce_value
 from rankd.signals.rowfile import BadRow, Row
 from rankd.signals.values import to_list
-from rankd.types.schema import Signal, SignalKind
 
 ITEM = SCHEMA.entities["item"]
 
@@ -149,12 +148,6 @@ def test_batches_carry_lines_clears_and_bad_rows() -> None:
 def test_unknown_fields_can_be_ignored() -> None:
     [batch] = coerce_rows(ITEM, [Row(1, "a", {"colour": "red", "price": 1})], on_unknown="ignore")
     assert (batch.ids, [c.signal for c in batch.columns], batch.bad_rows) == (["a"], ["price"], [])
-
-
-def test_ids_of_queries_become_keys() -> None:
-    schema = schema_of(query=[Signal("ctr", SignalKind.F32)])
-    [batch] = coerce_rows(schema.entities["query"], [Row(1, "  Wi-Fi   ROUTER ", {})])
-    assert batch.ids == ["wi-fi router"]
 
 
 def test_needs_neither_the_store_nor_the_kernels() -> None:

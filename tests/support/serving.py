@@ -52,6 +52,7 @@ SCHEMA = Schema(
             },
         ),
         "user": Entity("user", {"age": Signal("age", SignalKind.F32)}),
+        "query": Entity("query", {"ctr": Signal("ctr", SignalKind.F32)}),
     }
 )
 """One signal of every kind."""

@@ -19,9 +19,6 @@ from rankd.types.profile import Profile
 USER = "user"
 """The entity whose signals are read by the request's user or visitor id."""
 
-QUERY = "query"
-"""The entity whose signals are read by the normalised query text."""
-
 
 class Versions(NamedTuple):
     """Which configuration answered; see Versions in ranking.proto."""

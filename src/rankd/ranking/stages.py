@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from rankd.features.program import Input
 from rankd.ranking.bind import bind
 from rankd.ranking.order import by_score, by_score_then_id
-from rankd.ranking.plan import QUERY, USER, Plan
+from rankd.ranking.plan import USER, Plan
 from rankd.ranking.request import CandidateList, RequestContext, Retrieved
 from rankd.types.columns import Column
-from rankd.types.text import query_key
+from rankd.types.text import QUERY, stored_ids
 
 RETRIEVE, FEATURES, BASE, MODEL, PAGE = STAGES = ("retrieve", "features", "base", "model", "page")
 
@@ -30,7 +30,7 @@ def request_ids(entity: str, context: RequestContext) -> Sequence[str]:
     if entity == USER:
         return (context.user_id,)
     if entity == QUERY:
-        return (query_key(context.query_text),)
+        return stored_ids(QUERY, [context.query_text])
     raise ValueError(f"no id is known for entity {entity}")  # the feature compiler allows no other
 
 

@@ -179,7 +179,7 @@ def _columns(candidates: pb.Candidates, profile: Profile, count: int, path: str)
     columns: dict[str, NDArray[np.float32]] = {}
     for i, column in enumerate(sent):
         name, values = column.name, column.values
-        if name not in profile.columns:
+        if name not in profile.column_names:
             raise unknown_name(Reason.UNKNOWN_NAME, f"{path}.columns[{i}].name", profile.columns, name)
         if name in columns:
             raise RequestError.one(

@@ -23,6 +23,7 @@ from rankd.server.rpc import Call, Dispatcher
 from rankd.signals.store import SignalRows, SignalStore
 from rankd.telemetry import names
 from rankd.telemetry.tracing import AttributeValue, Stage
+from rankd.types.text import stored_ids
 from rankd.v1 import ranking_pb2 as pb
 
 INLINE_COST: Final = 100_000.0
@@ -209,7 +210,8 @@ class RankingService:
         if shared_rows is None:
             shared_rows = await self._read_request_entities(plan, context)
         read = plan.reads[0]
-        rows = await self._store.read(read.entity, candidates.ids, read.signals, context.as_of_s)
+        ids = stored_ids(read.entity, candidates.ids)
+        rows = await self._store.read(read.entity, ids, read.signals, context.as_of_s)
         retrieved = Retrieved({**shared_rows, read.entity: rows})
         end_ns = time.perf_counter_ns()
         return retrieved, StageTime(stages.RETRIEVE, start_ns, end_ns, len(candidates.ids))

@@ -15,6 +15,7 @@ from rankd.signals.check import check_batch
 from rankd.signals.store import ColumnValues, MapValues, Rejection, SetValues, StoredRows, Values, WriteBatch
 from rankd.signals.values import NO_ROWS, take
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.types.text import stored_ids
 from rankd.v1 import signals_pb2 as pb
 
 FIELDS: Final = {
@@ -54,7 +55,7 @@ def decode_batch(request: pb.WriteSignalsRequest, schema: Schema, limits: Reques
     check_row_count(len(request.ids), limits)
     ids = list(request.ids)
     columns = [_decode_column(column, entity, len(ids), f"columns[{i}]") for i, column in enumerate(request.columns)]
-    batch = WriteBatch(entity.name, ids, columns)
+    batch = WriteBatch(entity.name, stored_ids(entity.name, ids), columns)
     try:
         check_batch(schema, batch)
     except RequestError as error:

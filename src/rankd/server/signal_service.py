@@ -10,6 +10,7 @@ from rankd.server.decode import check_ids
 from rankd.server.rpc import Call
 from rankd.signals.store import SignalStore
 from rankd.telemetry import names
+from rankd.types.text import stored_ids
 from rankd.v1 import signals_pb2 as pb
 
 
@@ -48,7 +49,7 @@ class SignalService:
         ids = list(request.ids)
         check_ids(ids, "ids", self._limits.max_id_bytes)
         wanted = codec.check_signal_names(request.signals, entity)
-        stored = await self._store.get(entity.name, ids, wanted, time.time())
+        stored = await self._store.get(entity.name, stored_ids(entity.name, ids), wanted, time.time())
         return codec.encode_rows(ids, stored, entity)
 
     async def delete_signals(self, request: pb.DeleteSignalsRequest, call: Call) -> pb.DeleteSignalsResponse:
@@ -58,7 +59,8 @@ class SignalService:
         codec.check_row_count(len(request.ids), self._limits)
         ids = list(request.ids)
         check_ids(ids, "ids", self._limits.max_id_bytes)
-        return pb.DeleteSignalsResponse(deleted_count=await self._store.delete(entity.name, ids))
+        deleted = await self._store.delete(entity.name, stored_ids(entity.name, ids))
+        return pb.DeleteSignalsResponse(deleted_count=deleted)
 
     async def describe_schema(self, request: pb.DescribeSchemaRequest, call: Call) -> pb.DescribeSchemaResponse:
         """DescribeSchema."""

@@ -39,7 +39,6 @@ from rankd.signals.rowfile import BadRow, Row
 from rankd.signals.store import ColumnValues
 from rankd.signals.values import I64_MISSING, NO_ROWS, from_list
 from rankd.types.schema import Entity, Signal, SignalKind
-from rankd.types.text import query_key
 
 _F32_MAX: float = (2 - 2.0**-24) * 2.0**127
 """What is below rounds to a finite float32."""
@@ -80,8 +79,7 @@ def coerce_rows(
 ) -> Iterator[RowBatch]:
     """Typed batches of at most `batch_rows` rows, in order. A row with a fault is left out whole.
 
-    `on_unknown`: what a field that is no signal of the entity does to its row. Ids of the entity
-    `query` become keys (see types.text.query_key), as they are looked up.
+    `on_unknown`: what a field that is no signal of the entity does to its row.
     """
     builder = _Builder(entity, on_unknown)
     for row in rows:
@@ -104,7 +102,6 @@ class _Builder:
     def __init__(self, entity: Entity, on_unknown: str) -> None:
         self._entity = entity
         self._ignore_unknown = on_unknown == "ignore"
-        self._is_query = entity.name == "query"
         self._start()
 
     def _start(self) -> None:
@@ -137,7 +134,7 @@ class _Builder:
                     self._bad.append(BadRow(row.line, f"{name}: {error}"))
                     return
             typed.append((name, value))
-        id_ = query_key(row.id) if self._is_query else row.id
+        id_ = row.id
         try:
             id_.encode()
         except UnicodeEncodeError:

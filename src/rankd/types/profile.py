@@ -63,6 +63,11 @@ class Profile:
     model: str | None = None
 
     @cached_property
+    def column_names(self) -> frozenset[str]:
+        """`columns` as a set: requests name hundreds of them."""
+        return frozenset(self.columns)
+
+    @cached_property
     def version(self) -> str:
         """12 hex digits: a fingerprint of the declaration."""
         return fingerprint(

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from typing import Final
+
+QUERY: Final = "query"
+"""The entity whose ids are query texts."""
 
 _WORDS = re.compile(r"[^\W_]+")
 
@@ -23,3 +28,8 @@ def normalise(text: str) -> bytes:
 def query_key(text: str) -> str:
     """The id under which signals of the entity `query` are kept: trimmed, case-folded, single blanks."""
     return " ".join(text.casefold().split())
+
+
+def stored_ids(entity: str, ids: Sequence[str]) -> Sequence[str]:
+    """The ids under which rows of an entity are kept: as they are, but for those of `query`."""
+    return [query_key(text) for text in ids] if entity == QUERY else ids
