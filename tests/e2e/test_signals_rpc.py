@@ -130,7 +130,7 @@ WRONG = [
         write(floats(1, 2), entity="itm"),
         "UNKNOWN_NAME",
         "entity",
-        'expected one of item, user, got "itm"; did you mean "item"?',
+        'expected one of item, query, user, got "itm"; did you mean "item"?',
     ),
     (write(ids=[]), "INVALID_FIELD", "ids", "expected 1 to 10000 ids, got 0"),
     (write(ids=[str(i) for i in range(10_001)]), "LIMIT_EXCEEDED", "ids", "expected 1 to 10000 ids, got 10001"),
