@@ -210,7 +210,7 @@ async def test_wrong_types_and_shapes_are_refused_whole() -> None:
             if description is not None:
                 assert violations[0][1] == description
         schema = await client.signals.DescribeSchema(sp.DescribeSchemaRequest())
-    assert [entity.row_count for entity in schema.entities] == [0, 0]
+    assert [entity.row_count for entity in schema.entities] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("method", ["WriteSignals", "GetSignals", "DeleteSignals"])
