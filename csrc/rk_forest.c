@@ -1,6 +1,7 @@
 #include "rk_forest.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "rk_forest_internal.h"
 
@@ -58,10 +59,29 @@ static void score_scalar(const rk_forest *forest, const float *matrix, size_t ro
     }
 }
 
+/* Below this many rows a block of BITS costs more than walking (measured: docs/models.md). */
+#define BITS_MIN_ROWS 6
+
 /* The one place where a tier is chosen. */
 int rk_forest_score(const rk_forest *forest, rk_forest_tier tier, const float *matrix, size_t rows,
                     ptrdiff_t feature_stride, double *out) {
-    (void)tier;
-    score_scalar(forest, matrix, rows, feature_stride, out);
+    if (tier == RK_FOREST_SCALAR) {
+        score_scalar(forest, matrix, rows, feature_stride, out);
+        return 0;
+    }
+    size_t walk_bytes = rk_walk_scratch(forest), bits_bytes = rk_bits_scratch(forest);
+    void *scratch = malloc(walk_bytes > bits_bytes ? walk_bytes : bits_bytes);
+    if (!scratch) {
+        return -1;
+    }
+    for (size_t i = 0; i < rows * forest->n_outputs; i++) {
+        out[i] = 0.0;
+    }
+    for (size_t r = 0; r < rows; r += RK_BLOCK_ROWS) {
+        size_t count = rows - r < RK_BLOCK_ROWS ? rows - r : RK_BLOCK_ROWS;
+        int walk = tier == RK_FOREST_WALK || (tier == RK_FOREST_AUTO && count < BITS_MIN_ROWS);
+        (walk ? rk_walk : rk_bits_block)(forest, matrix + r, count, feature_stride, out + r, rows, scratch);
+    }
+    free(scratch);
     return 0;
 }

@@ -18,7 +18,7 @@
  *   Sums       Tree t adds its leaf value to output t % n_outputs, in double, in tree order, starting from
  *              0.0: LightGBM's raw scores, bit for bit, and every tier gives the same bits. Averages
  *              (random forests) and transforms are the caller's.
- *   Limits     the RK_FOREST_MAX_* below; the total of nodes is below 2^31.
+ *   Limits     the RK_FOREST_MAX_* below.
  *
  * Adding a comparison of another library (XGBoost's x < t, an oblivious tree) is a matter of the source:
  * thresholds and shapes can be rewritten into this one; only linear leaves need a new field.
@@ -33,6 +33,7 @@
 #define RK_FOREST_MAX_OUTPUTS 1024u
 #define RK_FOREST_MAX_TREES 100000u
 #define RK_FOREST_MAX_LEAVES 65536u /* of one tree */
+#define RK_FOREST_MAX_NODES (1u << 30) /* of all trees */
 
 /* A node's `decision`: LightGBM's own decision_type. */
 #define RK_DECISION_CATEGORICAL 1u
@@ -91,6 +92,8 @@ typedef struct rk_forest rk_forest;
 typedef enum {
     RK_FOREST_AUTO = 0,
     RK_FOREST_SCALAR, /* the oracle: one row, one tree, one node at a time, as the contract reads */
+    RK_FOREST_WALK,   /* a row at a time, eight trees interleaved, without branches; for few rows */
+    RK_FOREST_BITS,   /* 64 rows at a time as the bits of a word, a condition evaluated once a block; for many */
     RK_FOREST_N_TIERS
 } rk_forest_tier;
 

@@ -20,7 +20,7 @@ static int check_counts(const rk_forest_source *s, rk_forest_fault *fault) {
     for (uint32_t t = 0; t < s->n_trees; t++) {
         uint32_t begin = s->node_begin[t], end = s->node_begin[t + 1];
         if ((t == 0 && begin != 0) || end < begin || end - begin >= RK_FOREST_MAX_LEAVES ||
-            end > (uint32_t)INT32_MAX) {
+            end > RK_FOREST_MAX_NODES) {
             return refuse(fault, RK_FOREST_BAD_NODE_BEGIN, t, 0);
         }
     }
@@ -179,7 +179,7 @@ rk_forest *rk_forest_build(const rk_forest_source *source, rk_forest_fault *faul
         return NULL;
     }
     rk_forest *forest = calloc(1, sizeof *forest);
-    if (!forest || fill(forest, source)) {
+    if (!forest || fill(forest, source) || rk_forest_compile(forest)) {
         rk_forest_free(forest);
         refuse(fault, RK_FOREST_NO_MEMORY, 0, 0);
         return NULL;
@@ -196,5 +196,6 @@ void rk_forest_free(rk_forest *forest) {
     free(forest->leaf_value);
     free(forest->set_begin);
     free(forest->set_words);
+    rk_forest_free_compiled(forest);
     free(forest);
 }

@@ -49,6 +49,8 @@ cdef extern from "rk_forest.h" nogil:
     ctypedef enum rk_forest_tier:
         RK_FOREST_AUTO
         RK_FOREST_SCALAR
+        RK_FOREST_WALK
+        RK_FOREST_BITS
 
     const uint32_t RK_FOREST_MAX_FEATURES
     const uint32_t RK_FOREST_MAX_OUTPUTS
@@ -71,7 +73,7 @@ MAX_OUTPUTS = RK_FOREST_MAX_OUTPUTS
 MAX_TREES = RK_FOREST_MAX_TREES
 MAX_LEAVES_PER_TREE = RK_FOREST_MAX_LEAVES
 
-TIERS = {"auto": RK_FOREST_AUTO, "scalar": RK_FOREST_SCALAR}
+TIERS = {"auto": RK_FOREST_AUTO, "scalar": RK_FOREST_SCALAR, "walk": RK_FOREST_WALK, "bits": RK_FOREST_BITS}
 
 _FAULTS = {
     RK_FOREST_BAD_COUNTS: ("counts", "features, outputs or trees are none or too many, or trees are no multiple of outputs"),
