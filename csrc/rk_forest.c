@@ -60,7 +60,7 @@ static void score_scalar(const rk_forest *forest, const float *matrix, size_t ro
 }
 
 /* Below this many rows a block of BITS costs more than walking (measured: docs/models.md). */
-#define BITS_MIN_ROWS 6
+#define BITS_MIN_ROWS 10
 
 /* The one place where a tier is chosen. */
 int rk_forest_score(const rk_forest *forest, rk_forest_tier tier, const float *matrix, size_t rows,

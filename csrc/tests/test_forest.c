@@ -170,6 +170,8 @@ static uint32_t next(void) {
     return state;
 }
 
+static const double borders[] = {-2, -1, -0.0, 0, 1, 2, 0.1, -0.1, 1e-36, -1e-36, 1e300, -1e300, INFINITY, -INFINITY};
+
 static void test_random_arrays(void) {
     int accepted = 0;
     for (int round = 0; round < 20000; round++) {
@@ -184,7 +186,7 @@ static void test_random_arrays(void) {
             lefts[i] = (int32_t)(next() % 32 ? next() % 6 : next()) - 3;
             rights[i] = (int32_t)(next() % 7) - 4;
             decisions[i] = (uint8_t)(next() % 12);
-            thresholds[i] = (double)(next() % 5) - 2;
+            thresholds[i] = borders[next() % (sizeof borders / sizeof *borders)];
         }
         for (int i = 0; i < 10; i++) {
             leaves[i] = next() % 10;
@@ -210,6 +212,9 @@ static void test_random_arrays(void) {
                 float small_value = (float)(bits % 7) - 3;
                 memcpy(&matrix[i], &bits, sizeof bits);
                 matrix[i] = next() % 2 ? small_value : matrix[i];
+                matrix[i] = next() % 4 ? matrix[i] : (float)borders[next() % (sizeof borders / sizeof *borders)];
+                matrix[i] = next() % 8 ? matrix[i] : nextafterf((float)0.1, (float)(next() % 2));
+                matrix[i] = next() % 8 ? matrix[i] : NAN;
             }
             size_t rows = next() % 71;
             rk_forest_score(forest, RK_FOREST_SCALAR, matrix, rows, 70, expected);

@@ -47,6 +47,7 @@ BOOSTERS: dict[str, dict[str, Any]] = {
     "zero_missing_categories": {"objective": "regression", "zero_as_missing": True, "categories": 60},
     "small_bins": {"objective": "regression", "max_bin": 3},
     "large_bins": {"objective": "regression", "max_bin": 5000, "min_data_in_bin": 1},
+    "small": {"objective": "binary", "num_leaves": 6, "trees": 2, "max_cat_to_onehot": 1},
     "stumps": {"objective": "regression", "num_leaves": 2},
     "single_leaf": {"objective": "regression", "min_data_in_leaf": 10 * ROWS},
     "deep": {"objective": "regression", "num_leaves": 200, "min_data_in_leaf": 1, "trees": 6},
