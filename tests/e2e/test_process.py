@@ -124,7 +124,7 @@ def test_a_data_directory_without_permission_is_said(workspace: Path) -> None:
     data = workspace / "data"
     data.mkdir()
     data.chmod(0o500)
-    with ServerProcess(workspace, RANKD_SERVER__DATA_DIR="data") as server:
+    with ServerProcess(workspace, heed_permissions=True, RANKD_SERVER__DATA_DIR="data") as server:
         assert server.wait() not in (0, None)
     said = "".join(server.log)
     assert "Traceback" not in said

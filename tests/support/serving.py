@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -155,14 +154,14 @@ def unpack(status: status_pb2.Status) -> tuple[error_details_pb2.ErrorInfo, list
     return info, [(v.field, v.description) for v in bad.field_violations]
 
 
-_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def _heed_permissions() -> None:
-    if _LIBC.prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
-
+# Root may read and write what it likes; run by this, `rankd` may not (CAP_DAC_OVERRIDE is dropped). Not a
+# preexec_fn: that would fork this process, and gRPC's threads do not survive a fork.
+_HEED_PERMISSIONS = """
+import ctypes, os, sys
+if os.geteuid() == 0 and ctypes.CDLL(None).prctl(24, 1, 0, 0, 0):
+    sys.exit("prctl failed")
+os.execv(sys.executable, [sys.executable, "-m", "rankd", *sys.argv[1:]])
+"""
 
 _GREETING = re.compile(r"serving on (\S+), health on (\S+);")
 
@@ -170,12 +169,11 @@ _GREETING = re.compile(r"serving on (\S+), health on (\S+);")
 class ServerProcess:
     """`rankd serve` of a workspace directory, in a process of its own; `log` is what it wrote to stderr."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
-        """`environment`: variables such as RANKD_SERVER__LISTEN."""
+    def __init__(self, directory: Path, heed_permissions: bool = False, **environment: str) -> None:
+        """`environment`: variables such as RANKD_SERVER__LISTEN. `heed_permissions`: even as root."""
+        how = ["-c", _HEED_PERMISSIONS] if heed_permissions else ["-m", "rankd"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "rankd", "serve", str(directory)],
-            # Root may read and write what it likes; as root, this server may not.
-            preexec_fn=_heed_permissions if os.geteuid() == 0 else None,
+            [sys.executable, *how, "serve", str(directory)],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
