@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fakes import FakeScorer, plan, retrieved, ticking
+from support.fakes import FakeCategories, FakeScorer, plan, retrieved, ticking
 
 from rankd.errors import Reason, RequestError
+from rankd.ranking.bind import category, category_set
 from rankd.ranking.rank import RankedPage, open_page, rank_list, score_list
 from rankd.ranking.request import CandidateList, RequestContext, View
 
@@ -167,6 +168,21 @@ def test_score_needs_a_model() -> None:
     assert caught.value.reason is Reason.NO_MODEL
 
 
+def test_a_token_outlives_a_write_that_names_its_strings() -> None:
+    a_plan = plan(base=True)
+    kinds = {"device": category, "tags": lambda text, known: category_set([text, "old"], known)}
+
+    def context() -> RequestContext:
+        return replace(NOW, context={name: make("toaster", a_plan.categories) for name, make in kinds.items()})
+
+    first = rank(a_plan, candidate_list([1, 2, 3], page_size=1), context())
+    before = context()
+    a_plan.categories.intern("toaster")
+    assert context().context["device"].codes != before.context["device"].codes
+    second = rank(a_plan, candidate_list([1, 2, 3], page_token=first.next_page_token), context())
+    assert second.indexes.tolist() == [1, 0]
+
+
 CHANGES = {
     "ids": lambda c: (NOW, replace(c, ids=["id-0", "id-1", "other"])),
     "columns": lambda c: (NOW, replace(c, columns={"a": np.array([1, 2, 4], np.float32)})),
@@ -174,6 +190,7 @@ CHANGES = {
     "query": lambda c: (replace(NOW, query_text="q"), c),
     "user": lambda c: (replace(NOW, user_id="u"), c),
     "segments": lambda c: (replace(NOW, segments=("s",)), c),
+    "device": lambda c: (replace(NOW, context={"device": category("phone", FakeCategories())}), c),
     "as_of": lambda c: (replace(NOW, as_of_given=True), c),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +24,9 @@ from rankd.types.columns import (
 )
 from rankd.types.text import normalise
 
+_UNKNOWN_CODES = 1 << 30
+"""Where the codes of strings without one begin, and how many there are; beyond limits.MAX_CATEGORIES."""
+
 _NO_CODES = np.empty(0, np.int32)
 _NO_VALUES = np.empty(0, np.float32)
 
@@ -32,10 +36,28 @@ def number(value: float) -> NumericColumn:
     return NumericColumn(np.array([value], np.float64))
 
 
+def unknown_code(text: str) -> int:
+    """The code of a string that nothing stored or declared has ever named: above all that the dictionary
+    can give, so that it equals itself and nothing else."""
+    return _UNKNOWN_CODES + zlib.crc32(text.encode()) % _UNKNOWN_CODES
+
+
+def category_code(text: str, categories: Categories) -> int:
+    """The code of a request's category. Never interns: requests must not be able to grow the dictionary."""
+    code = categories.code(text)
+    return code if code != MISSING_CODE else unknown_code(text)
+
+
+def lasting_codes(codes: NDArray[np.int32], categories: Categories) -> list[int]:
+    """Sorted codes as they would be if no string had one yet: the same before and after a write interns them."""
+    return sorted(
+        code if code < 0 or code >= _UNKNOWN_CODES else unknown_code(categories.text(code)) for code in codes.tolist()
+    )
+
+
 def category(text: str, categories: Categories) -> CategoryColumn:
-    """A request-level category; "" and strings no one has stored are missing. Never interns:
-    requests must not be able to grow the dictionary."""
-    return CategoryColumn(np.array([categories.code(text) if text else MISSING_CODE], np.int32))
+    """A request-level category; "" is missing."""
+    return CategoryColumn(np.array([category_code(text, categories) if text else MISSING_CODE], np.int32))
 
 
 def text(value: str | None) -> TextColumn:
@@ -49,12 +71,9 @@ def text(value: str | None) -> TextColumn:
 
 
 def category_set(members: Sequence[str], categories: Categories) -> SetColumn:
-    """A request-level set. Members that no one has stored get distinct negative codes, so that
-    they match nothing and still count in the set's size."""
-    codes = sorted({categories.code(member) for member in members} - {MISSING_CODE})
-    unknown = len({member for member in members if categories.code(member) == MISSING_CODE})
-    all_codes = np.array([*range(-1 - unknown, -1), *codes], np.int32)
-    return SetColumn(all_codes, np.zeros(1, np.int64), np.array([len(all_codes)], np.int32))
+    """A request-level set."""
+    codes = np.array(sorted({category_code(member, categories) for member in members}), np.int32)
+    return SetColumn(codes, np.zeros(1, np.int64), np.array([len(codes)], np.int32))
 
 
 def missing(kind: ValueType, dimension: int) -> Column:

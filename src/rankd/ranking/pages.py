@@ -24,8 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import Reason, RequestError
+from rankd.ranking.bind import lasting_codes
+from rankd.ranking.plan import Plan
 from rankd.ranking.request import CandidateList, RequestContext
-from rankd.types.columns import Column
+from rankd.signals.store import Categories
+from rankd.types.columns import CategoryColumn, Column, SetColumn
 
 _HEADER = struct.Struct("<BI8sdII")  # format, CRC-32 of what follows it, fingerprint, as_of_s, offset, rescored
 _FORMAT = 1
@@ -42,23 +45,23 @@ class Cursor:
     remaining: NDArray[np.intp]
 
 
-def request_fingerprint(profile: str, context: RequestContext, candidates: CandidateList) -> bytes:
+def request_fingerprint(plan: Plan, context: RequestContext, candidates: CandidateList) -> bytes:
     """8 bytes over all that the pages of one list must share."""
     digest = hashlib.blake2b(digest_size=_FINGERPRINT_BYTES)
-    for part in _parts(profile, context, candidates):
+    for part in _parts(plan, context, candidates):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
 
 
-def _parts(profile: str, context: RequestContext, candidates: CandidateList) -> Iterator[bytes]:
-    yield profile.encode()
+def _parts(plan: Plan, context: RequestContext, candidates: CandidateList) -> Iterator[bytes]:
+    yield plan.profile.name.encode()
     yield repr(context.as_of_s if context.as_of_given else None).encode()
     for text in (context.query_text, context.language, context.surface, context.user_id, *context.segments):
         yield text.encode()
     for name in sorted(context.context):
         yield name.encode()
-        yield _column_bytes(context.context[name])
+        yield _column_bytes(context.context[name], plan.categories)
     yield "\x00".join(candidates.ids).encode()
     yield b"" if candidates.base_scores is None else candidates.base_scores.tobytes()
     for name in sorted(candidates.columns):
@@ -66,7 +69,10 @@ def _parts(profile: str, context: RequestContext, candidates: CandidateList) -> 
         yield candidates.columns[name].tobytes()
 
 
-def _column_bytes(column: Column) -> bytes:
+def _column_bytes(column: Column, categories: Categories) -> bytes:
+    """A context feature's value. Codes are made lasting: a write between two pages may intern its strings."""
+    if isinstance(column, CategoryColumn | SetColumn):
+        return repr(lasting_codes(column.codes, categories)).encode()
     arrays = (getattr(column, name) for name in column.__slots__)
     return b"".join(array.tobytes() for array in arrays)
 

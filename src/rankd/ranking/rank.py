@@ -78,7 +78,7 @@ def open_page(plan: Plan, context: RequestContext, candidates: CandidateList) ->
     """
     if not candidates.page_token:
         return None
-    fingerprint = pages.request_fingerprint(plan.profile.name, context, candidates)
+    fingerprint = pages.request_fingerprint(plan, context, candidates)
     return pages.decode(candidates.page_token, fingerprint, len(candidates.ids))
 
 
@@ -206,7 +206,7 @@ def _page(
     token = ""
     if len(rest):
         # as_of_given stays what the caller sent: the next page must send the same.
-        fingerprint = pages.request_fingerprint(plan.profile.name, context, candidates)
+        fingerprint = pages.request_fingerprint(plan, context, candidates)
         left = pages.Cursor(context.as_of_s, offset + len(indexes), ordered.rescored_count, rest)
         token = pages.encode(fingerprint, left)
     with_scores = candidates.view >= View.SCORES and base_scores is not None
