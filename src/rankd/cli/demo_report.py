@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankd.telemetry.receiver import TraceReceiver
 
 WIDTH = 100
+PRODUCT_WIDTH = 37
 SHOWN_BASE, SHOWN_RANKED = 5, 8
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 _STAGES = 5
@@ -166,7 +167,10 @@ class Report:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title or None, title_justify="left")
         for name in head:
             right = name in ("rank", "base", "move", "price", "score")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+            room = PRODUCT_WIDTH if name == "product" else None
+            table.add_column(
+                name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis", max_width=room
+            )
         for row in rows:
             table.add_row(*[Text(str(cell)) for cell in row])
         self._screen.print(table)

@@ -35,7 +35,12 @@ class Collected:
 
 
 def rank_list(
-    client: Client, profile: str, judged: JudgedList, view: ViewName, surface: SurfaceName | None = None
+    client: Client,
+    profile: str,
+    judged: JudgedList,
+    view: ViewName,
+    surface: SurfaceName | None = None,
+    timings: bool = False,
 ) -> RankedList:
     """One judged list as a Rank call; the answer has all its candidates."""
     return client.rank(
@@ -49,6 +54,7 @@ def rank_list(
         surface=surface,
         as_of=None if judged.as_of_s is None else round(judged.as_of_s * 1000),
         view=view,
+        timings=timings,
     )
 
 

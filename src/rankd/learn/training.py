@@ -99,7 +99,7 @@ class Settings:
     feature_fraction: float = 1.0
     row_fraction: float = 1.0
     l2: float = 0.0
-    truncation: int = 20
+    truncation: int = 30
     seed: int = 1
     threads: int = 2
 
