@@ -41,7 +41,8 @@ def main() -> int:
         say("ltr_lightgbm: 300 request columns")
         columns = letor.run(folders[data.LETOR], Path(root) / "letor")
         print_letor(columns)
-    click.echo(json.dumps({"bench": "real", "icecat": products.document(), "ltr_lightgbm": columns.document()}))
+    result = {"bench": "real", "icecat": products.document(), "ltr_lightgbm": columns.document()}
+    click.echo(json.dumps(result, separators=(",", ":")))
     return 0 if columns.good else 1
 
 
