@@ -69,8 +69,8 @@ class Report:
         bias = position_bias(past)
         self.line(f"  {len(past):,} past searches with {clicks:,} clicks, answered in the search engine's own order")
         self.line(
-            "  chance that a position is looked at, measured on shuffled traffic: "
-            + ", ".join(f"{position}: {bias[position - 1]:.2f}" for position in (1, 2, 3, 5, 10, 20))
+            "  chance that a position is looked at, from shuffled traffic: "
+            + ", ".join(f"{position}: {bias[position - 1]:.2f}" for position in (1, 2, 5, 10))
         )
 
     def loaded(self, counts: dict[str, int]) -> None:
@@ -85,9 +85,7 @@ class Report:
             f"  {trained.list_count:,} sessions with a click, {trained.row_count:,} products shown, "
             f"{int(rows.grades.sum()):,} clicks, {len(trained.feature_names)} features"
         )
-        self.line(
-            "  The lists were shuffled and the positions go along: so clicks at the top are not taken for relevance."
-        )
+        self.line("  Lists were shuffled and positions go along, so that a click at the top is not taken for more.")
         self.line("  Share of gain by feature:")
         for text in importance_lines(trained.feature_names, trained.importances.tolist(), shown=8):
             self.line("  " + text)
