@@ -128,9 +128,9 @@ class Report:
         self._table("", ("measure", "base expression", "model", "difference", "+ / - / ="), comparison_rows(result))
         one = result.comparisons[0]
         low, high = one.difference.interval.low, one.difference.interval.high
-        verdict = "no difference can be told from so few queries"
+        verdict = "no difference to be told"
         if one.difference.decided:
-            verdict = "the model is better than the base" if low > 0 else "the model is worse than the base"
+            verdict = "the model is better" if low > 0 else "the model is worse"
         self.line(
             f"  {one.name}: search engine {sent:.3f}, base expression {one.base.mean:.3f}, "
             f"model {one.ranked.mean:.3f}; {verdict}.",
