@@ -75,3 +75,9 @@ _PRIVATE = re.compile(r"(?<![\w.])/(?:work|root|home)/|(?<!\.\./)(?<![\w/])share
 @pytest.mark.parametrize("path", [p for p in TEXTS if p != THIS], ids=str)
 def test_no_private_paths(path: Path) -> None:
     assert not [line for line in text(path).splitlines() if _PRIVATE.search(line)]
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = text(Path("docs/README.md"))
+    listed = set(re.findall(r"\]\(([\w.-]+\.md)\)", index))
+    assert {path.name for path in sources(".md", under="docs")} - {"README.md"} == listed
