@@ -210,7 +210,7 @@ def test_test_files_have_names_of_their_own() -> None:
 
 
 # Folders of tests/ that mirror no room of src/rankd, and what they test instead.
-_OTHER_TESTS = {"architecture", "contract", "csrc", "e2e", "load_tests", "readme", "real", "support", "wheel"}
+_OTHER_TESTS = {"architecture", "contract", "csrc", "demo", "e2e", "load_tests", "readme", "real", "support", "wheel"}
 
 
 def test_tests_mirror_src() -> None:
