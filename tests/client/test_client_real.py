@@ -138,7 +138,8 @@ def test_the_commands(server, tmp_path):
     ranked = runner.invoke(cli, ["rank", "--profile", "cheap", "--ids", "x1,x2,x3", "--view", "features"])
     assert [line.split()[1] for line in ranked.stdout.splitlines()[2:5]] == ["x3", "x1", "x2"]
     assert "x2 (unknown)" in ranked.stdout
-    assert runner.invoke(cli, ["get", "x1", "--signals", "price"]).stdout.count("3.0") == 1
+    shown = runner.invoke(cli, ["get", "x1", "--signals", "price"]).stdout.splitlines()
+    assert ["price", "3.0"] in [line.split() for line in shown]
 
 
 def test_a_message_too_large_for_the_server_is_halved(workspace, tmp_path):
@@ -175,7 +176,9 @@ def test_a_draining_server_costs_no_call(workspace):
             time.sleep(0.5)
             status = one.stop()
             after_stop = sum(calls)
-            time.sleep(0.3)
+            end = time.monotonic() + 30
+            while sum(calls) == after_stop and not errors and time.monotonic() < end:
+                time.sleep(0.01)
             stop.set()
             for thread in threads:
                 thread.join()
