@@ -192,10 +192,10 @@ def test_get(run):
     assert document["missing_ids"] == ["b"]
 
 
-def test_get_of_queries_asks_for_their_key(run, fake):
-    run("get", "--entity", "query", "  Red   SHOES ", "--signals", "a, b")
+def test_get_sends_what_it_is_given(run, fake):
+    run("get", "x", " y ", "--signals", "a, b")
     (sent,) = fake.requests("GetSignals")
-    assert list(sent.ids) == ["red shoes"] and list(sent.signals) == ["a", "b"]
+    assert sent.entity == "item" and list(sent.ids) == ["x", " y "] and list(sent.signals) == ["a", "b"]
 
 
 def write_items(path, count, **changes):
@@ -239,12 +239,15 @@ def test_load_shows_the_first_rejects_and_counts_the_rest(run, tmp_path):
     assert (summary["written"], summary["rejected"]) == (1, 50)
 
 
-def test_rows_of_one_id_are_written_in_their_order(run, fake, tmp_path):
-    """Batches in flight together could overtake each other; those that share an id must not."""
+@pytest.mark.parametrize(("entity", "ids"), [("item", ["same"]), ("query", ["Red Shoes", " red  shoes"])])
+def test_rows_of_one_id_are_written_in_their_order(run, fake, tmp_path, entity, ids):
+    """Batches in flight together could overtake each other; those that share a stored id must not."""
+    query = fake.schema.entities.add(name="query")
+    query.signals.add(name="price", type="f32")
     path = tmp_path / "i.csv"
-    path.write_text("id,price\n" + "".join(f"same,{n}\n" for n in range(40)))
+    path.write_text("id,price\n" + "".join(f"{ids[n % len(ids)]},{n}\n" for n in range(40)))
     fake.delay_s = 0.01
-    assert run("load", str(path), "--batch-rows", "1", "--in-flight", "8").exit_code == 0
+    assert run("load", str(path), "--entity", entity, "--batch-rows", "1", "--in-flight", "8").exit_code == 0
     prices = [request.columns[0].floats.values[0] for request in fake.requests("WriteSignals")]
     assert prices == list(range(40))
 

@@ -11,7 +11,6 @@ from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import json_option, print_json, print_table
 from rankd.cli.remote import connected, printable, remote_options
 from rankd.client import StoredSignals
-from rankd.types.text import query_key
 
 MANY_ROWS = 5
 """From this many rows on a row is a line of the table; below, a signal is."""
@@ -36,9 +35,8 @@ def command(
       rankd get --entity user u1 u2 --signals tastes --json
     """
     names = [name.strip() for name in signals.split(",") if name.strip()] if signals else []
-    wanted = [query_key(one) for one in ids] if entity == "query" else list(ids)
     with connected(address, timeout_s) as client:
-        stored = client.get_signals(entity, wanted, names)
+        stored = client.get_signals(entity, ids, names)
     if as_json:
         rows = zip(stored.rows(), stored.written_at, strict=True)
         documents = [

@@ -23,6 +23,7 @@ from rankd.signals.coerce import RowBatch
 from rankd.signals.store import ColumnValues
 from rankd.signals.values import take
 from rankd.types.schema import Entity
+from rankd.types.text import stored_ids
 from rankd.v1.signals_pb2 import WriteSignalsRequest, WriteSignalsResponse
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
@@ -79,7 +80,7 @@ class Loader:
         with ThreadPoolExecutor(self._in_flight) as threads:
             try:
                 for batch in batches:
-                    ids = frozenset(batch.ids)
+                    ids = frozenset(stored_ids(self._entity.name, batch.ids))
                     while waiting and (
                         len(waiting) >= self._in_flight or any(not ids.isdisjoint(others) for _, others, _ in waiting)
                     ):
