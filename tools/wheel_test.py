@@ -27,7 +27,7 @@ from requirements import requirements
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "constraints.txt"
 # Tests about the repository rather than the package stay behind.
-STAY = ("architecture", "contract", "csrc", "readme", "real", "demo", "wheel")
+STAY = ("architecture", "contract", "csrc", "load_tests", "readme", "real", "demo", "wheel")
 OPTIONAL = ("lightgbm", "pyarrow", "Cython", "grpc_tools")
 
 
@@ -112,6 +112,8 @@ def test_wheel(wheel: Path, folder: Path) -> None:
         raise SystemExit(f"wheel-test: rankd is imported from {place}")
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", *STAY))
     shutil.copytree(ROOT / "tests" / "wheel", folder / "end_to_end", ignore=shutil.ignore_patterns("__pycache__"))
+    # Some tests hold documents against the code.
+    shutil.copytree(ROOT / "docs", folder / "docs")
     shutil.copy(ROOT / "pyproject.toml", folder)
     tools = folder / "requirements.txt"
     tools.write_text("\n".join(requirements(["test"])) + "\n", encoding="utf-8")
