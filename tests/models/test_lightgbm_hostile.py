@@ -245,3 +245,10 @@ def test_declared_features_must_fit() -> None:
 def test_a_matrix_that_does_not_fit(matrix: object) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_lightgbm(text_of("stumps")).score(matrix)
+
+
+@pytest.mark.parametrize("key", [b"split_feature", b"decision_type", b"left_child", b"threshold", b"leaf_value"])
+def test_an_empty_last_number_is_refused(key: bytes) -> None:
+    """A blank in the place of the last number: as many words as expected, but one of them is empty."""
+    data = re.sub(rb"(?m)^(" + key + rb"=.* )\S+$", rb"\1", without_sizes(text_of("regression")), count=1)
+    assert f"expected {key.decode()} as" in error_of(data)

@@ -39,9 +39,11 @@ _TREE_KEYS = frozenset(
 _MAX_CATEGORY_WORDS = 2**31 // 32
 """Words of one tree's category sets; a category is an int in LightGBM."""
 
-_INTEGERS = re.compile(rb"-?[0-9]{1,10}(?: -?[0-9]{1,10})*+")
-_NUMBER = rb"[+-]?(?:[0-9]{1,400}+(?:\.[0-9]{0,400}+)?(?:[eE][+-]?[0-9]{1,5})?|inf)"
-_NUMBERS = re.compile(_NUMBER + rb"(?: " + _NUMBER + rb")*+")
+# No possessive quantifiers: before Python 3.11.5, fullmatch accepts more than they allow (CPython issue 106052).
+# A blank, and nothing else, ends a number, so that a mismatch backtracks through each number once.
+_INTEGERS = re.compile(rb"-?[0-9]{1,10}(?: -?[0-9]{1,10})*")
+_NUMBER = rb"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?(?:[eE][+-]?[0-9]{1,5})?|inf)"
+_NUMBERS = re.compile(_NUMBER + rb"(?: " + _NUMBER + rb")*")
 _CATEGORICAL = 1
 _BUILDER_KEYS = {"decision": "decision_type", "left": "left_child", "right": "right_child"}
 """The file's keys for the builder's arrays, where they differ."""
