@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.feature_world import CONTEXT, SCHEMA, expressions
 
@@ -177,6 +177,7 @@ _WORDS = (
 _TOKENS = st.sampled_from([*FUNCTIONS, *_SYMBOLS, *_WORDS.split(), "\ud800", " ", " if ", " else "])
 
 
+@example("#\ud800")
 @settings(max_examples=500 * SCALE)
 @given(st.one_of(st.text(max_size=60), st.lists(_TOKENS, max_size=25).map("".join)))
 def test_text_of_any_kind_raises_nothing_else(text: str):

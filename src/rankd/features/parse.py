@@ -83,7 +83,7 @@ def _refuse_comments(source: Source, line: str) -> None:
             if token.type == tokenize.COMMENT:
                 column = token.start[1] + 1 + len(line) - len(line.lstrip(" "))
                 raise source.error_at("an expression has no comments", column)
-    except (tokenize.TokenError, SyntaxError):
+    except (tokenize.TokenError, SyntaxError, ValueError):  # ValueError: lone surrogates, from Python 3.12 on
         return  # the parser says it better
 
 
