@@ -13,7 +13,7 @@ from signals.conformance import CLEAR, FULL, SCHEMA, rows_batch
 from rankd.errors import StoreFullError
 from rankd.signals.batches import clean
 from rankd.signals.categories import CategoryTable
-from rankd.signals.packing import decode_row, encode_row, from_packed, to_packed
+from rankd.signals.packing import from_packed, open_row, seal_row, to_packed
 from rankd.signals.values import from_list, row_count, take, to_list
 
 ITEM = SCHEMA.entities["item"]
@@ -47,7 +47,7 @@ def test_taking_and_packing_values(name: str) -> None:
     order = np.array([len(plain) - 1, 0, 0])
     same = lambda xs: [x.tolist() if isinstance(x, np.ndarray) else x for x in xs]  # noqa: E731
     assert same(to_list(take(values, order))) == [plain[i] for i in order]
-    row = decode_row(encode_row({7: (123, to_packed(values)[0])}))
+    row = open_row(b"a", seal_row(b"a", {7: (123, to_packed(values)[0])}, 123), 123)
     assert row.keys() == {7}
     assert same(to_list(from_packed(signal, [row[7][1]]))) == plain[:1]
     assert row_count(from_packed(signal, [])) == row_count(from_list(signal, [])) == 0

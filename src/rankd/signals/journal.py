@@ -7,6 +7,9 @@ fsync. It survives kill -9 and loss of power, if the disk keeps its word.
     signals  (number, entity, name, type)      numbers are never given twice
     rows_N   (row, id, data, written_ms)       data: see rankd.signals.packing
 
+SQLite has no checksums of its own in the file: every row carries one, so that a byte that
+rots is refused when rows are loaded, and not served.
+
 A signal or entity that is no longer declared stays on disk, unseen, and is there again when
 it is declared again. Synchronous; used by one thread at a time.
 """
@@ -25,14 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import StoreError
-from rankd.signals.packing import PackedRow, decode_row, encode_row, from_packed, to_packed
+from rankd.signals.packing import PackedRow, from_packed, open_row, seal_row, to_packed
 from rankd.signals.store import ColumnValues
 from rankd.signals.values import NO_ROWS
 from rankd.types.schema import Entity, Schema, Signal
 
 FILE_NAME = "signals.sqlite3"
 APPLICATION_ID = 0x726E6B64  # "rnkd" in the SQLite header, so that file(1) and we can tell
-FORMAT = 1
+FORMAT = 2  # 1 had no checksums
 LOAD_ROWS = 5_000
 
 _LOG = logging.getLogger(__name__)
@@ -86,7 +89,7 @@ class Journal:
             raise StoreError(f"{self._path} cannot be opened: {error}") from error
         try:
             self._open(make_durable)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite may quote damaged text in its message
             self._db.close()
             raise StoreError(f"{self._path} is not a rankd signal file, or damaged, or unreadable: {error}") from error
         except BaseException:
@@ -102,6 +105,7 @@ class Journal:
             raise StoreError(f"{self._path} is an SQLite file, but not one of rankd's")
         if not is_empty and format != FORMAT:
             raise StoreError(f"{self._path} is of format {format}; this rankd reads format {FORMAT}")
+        self._check_structure(is_empty)
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise StoreError(f"{self._path} cannot be put into WAL mode (the file system lacks what it needs): {mode}")
@@ -120,6 +124,20 @@ class Journal:
             self._register()
         if is_empty:
             make_durable()
+
+    def _check_structure(self, is_empty: bool) -> None:
+        """StoreError if the file's tree of pages is damaged: rows could be gone, and no checksum would tell.
+
+        The two small tables that say what is where are compared with their indices, too: a name that
+        has changed there would hide all values of a signal.
+        """
+        checks = ["quick_check(1)"]
+        if not is_empty:
+            checks += ["integrity_check(entities)", "integrity_check(signals)"]
+        for check in checks:
+            (verdict,) = self._db.execute(f"PRAGMA {check}").fetchone()
+            if verdict != "ok":
+                raise StoreError(f"{self._path} is damaged: {verdict}; restore it from a copy, or start without it")
 
     def _register(self) -> None:
         """Gives numbers to what is declared; notes what has another type than before."""
@@ -194,8 +212,8 @@ class Journal:
         values: dict[int, list[Any]] = {number: [] for number in signal_of}
         times: dict[int, list[int]] = {number: [] for number in signal_of}
         try:
-            for i, (_, _, data, _) in enumerate(rows):
-                for number, (written_ms, value) in decode_row(data).items():
+            for i, (_, id_, data, row_written_ms) in enumerate(rows):
+                for number, (written_ms, value) in open_row(id_, data, row_written_ms).items():
                     if number in signal_of:
                         positions[number].append(i)
                         values[number].append(value)
@@ -244,12 +262,12 @@ class Journal:
         keys = writes.keys.tolist()
         rows: list[PackedRow] = [{} for _ in keys]
         for i in np.flatnonzero(~writes.is_new).tolist():
-            found = self._db.execute(f"SELECT data FROM {table} WHERE row = ?", (keys[i],)).fetchone()
+            found = self._db.execute(f"SELECT id, data, written_ms FROM {table} WHERE row = ?", (keys[i],)).fetchone()
             if found is None:
                 raise StoreError(f"{self._path} was changed by somebody else: row {keys[i]} of {writes.entity} is gone")
             try:
-                rows[i] = decode_row(found[0])
-            except msgspec.DecodeError as error:
+                rows[i] = open_row(*found)
+            except (msgspec.DecodeError, ValueError, TypeError) as error:
                 raise StoreError(f"{self._path}: a stored row of {writes.entity} is damaged: {error}") from error
         numbers = self._numbers[writes.entity]
         for column in writes.columns:
@@ -262,7 +280,7 @@ class Journal:
             f"INSERT INTO {table} (row, id, data, written_ms) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (row) DO UPDATE SET data = excluded.data, written_ms = excluded.written_ms",
             [
-                (key, id_.encode(), encode_row(row), writes.written_ms)
+                (key, id_bytes := id_.encode(), seal_row(id_bytes, row, writes.written_ms), writes.written_ms)
                 for key, id_, row in zip(keys, writes.ids, rows, strict=True)
             ],
         )
@@ -286,7 +304,7 @@ class _Failures:
         pass
 
     def __exit__(self, type_: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
             raise StoreError(f"{self._path}: {error}; {self._consequence}") from error
 
 

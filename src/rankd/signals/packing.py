@@ -1,4 +1,6 @@
-"""How a row's values are packed on disk: msgpack, {signal number: [written_ms, value]}.
+"""How a row's values are packed on disk: a checksum, then msgpack, {signal number: [written_ms, value]}.
+
+The checksum is the CRC-32 (zlib, little endian) of the row's id, its write time (int64) and the msgpack.
 
 A value is a number, bool or text; an embedding is its float32 bytes, little endian; a set
 is a list of texts; a map is a list of keys and the float32 bytes of its values. Numbers of
@@ -7,6 +9,7 @@ signals that are no longer declared are carried along.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -19,10 +22,30 @@ from rankd.types.schema import Signal, SignalKind
 
 PackedRow = dict[int, tuple[int, Any]]
 
-encode_row = msgspec.msgpack.Encoder().encode
-decode_row = msgspec.msgpack.Decoder(PackedRow).decode
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(PackedRow).decode
+_CHECKSUM_BYTES = 4
 
 _FLOATS = np.dtype("<f4")
+
+
+def _checksum(id_: bytes, packed: bytes | memoryview, written_ms: int) -> bytes:
+    start = zlib.crc32(written_ms.to_bytes(8, "little", signed=True), zlib.crc32(id_))
+    return zlib.crc32(packed, start).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def seal_row(id_: bytes, row: PackedRow, written_ms: int) -> bytes:
+    """The bytes of a row's values. `id_` and `written_ms` are stored beside them."""
+    packed = _encode(row)
+    return _checksum(id_, packed, written_ms) + packed
+
+
+def open_row(id_: bytes, data: bytes, written_ms: int) -> PackedRow:
+    """The inverse of `seal_row`. ValueError, TypeError or msgspec.DecodeError if anything of it has changed."""
+    packed = memoryview(data)[_CHECKSUM_BYTES:]
+    if data[:_CHECKSUM_BYTES] != _checksum(id_, packed, written_ms):
+        raise ValueError("its checksum does not fit")
+    return _decode(packed)
 
 
 def to_packed(values: Values) -> list[Any]:
