@@ -16,13 +16,16 @@ from rankd.models.scorer import LoadedModel
 from rankd.ranking.build import build_plan
 from rankd.ranking.plan import Plan
 from rankd.server.server import Server
-from rankd.signals.embedded import open_embedded
+from rankd.signals.embedded import OnProgress, open_embedded
 from rankd.signals.store import SignalStore
 from rankd.telemetry import logs
 from rankd.telemetry.tracing import Tracer, start_tracing
 from rankd.workspace import TracingSettings, Workspace
 
 logger = logging.getLogger("rankd.server")
+
+PROGRESS_S: Final = 2.0
+"""How often a long load says how far it is."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -81,7 +84,9 @@ async def start_server(workspace: Workspace) -> Server:
     await server.start_health()
     try:
         limits = workspace.settings.server.limits
-        store = await open_embedded(workspace.schema, workspace.data_dir, limits.max_rows_per_entity)
+        store = await open_embedded(
+            workspace.schema, workspace.data_dir, limits.max_rows_per_entity, on_progress=progress_log()
+        )
         try:
             await server.start(await build_plans(workspace, store), store)
         except BaseException:
@@ -92,6 +97,19 @@ async def start_server(workspace: Workspace) -> Server:
         await server.stop()
         raise
     return server
+
+
+def progress_log(clock: Callable[[], float] = time.monotonic) -> OnProgress:
+    """Says how far a load of signals is, every PROGRESS_S; a short one says nothing."""
+    told_s = clock()
+
+    def report(done: int, total: int) -> None:
+        nonlocal told_s
+        if clock() - told_s >= PROGRESS_S and done < total:
+            told_s = clock()
+            logger.info("loading signals: %s of %s rows (%d %%)", f"{done:,}", f"{total:,}", 100 * done // total)
+
+    return report
 
 
 def tracer_for(settings: TracingSettings) -> Tracer | None:
