@@ -76,13 +76,19 @@ def plot_cpu(file: Path, sizes: Sequence[int], lines: dict[str, Sequence[float]]
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "rankd"  # the same figures give the same file
+    mpl.rcParams["svg.fonttype"] = "none"
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure, axes = plt.subplots(figsize=(7, 4))
     for name, values in lines.items():
         axes.plot(sizes, values, marker="o", label=name, linestyle="--" if "echo" in name else "-")
     axes.set(xscale="log", yscale="log", xlabel="candidates", ylabel="server CPU per call, µs")
     axes.set_xticks(list(sizes), [f"{size:,}" for size in sizes])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False)
     figure.tight_layout()
