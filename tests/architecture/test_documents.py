@@ -81,3 +81,12 @@ def test_every_document_is_in_the_index() -> None:
     index = text(Path("docs/README.md"))
     listed = set(re.findall(r"\]\(([\w.-]+\.md)\)", index))
     assert {path.name for path in sources(".md", under="docs")} - {"README.md"} == listed
+
+
+def test_every_requirement_is_locked() -> None:
+    document = tomllib.loads(text(Path("pyproject.toml")))
+    sets = [document["build-system"]["requires"], PROJECT["dependencies"]]
+    sets += [*PROJECT["optional-dependencies"].values(), *document["dependency-groups"].values()]
+    asked = {re.match(r"[\w.-]+", line)[0] for lines in sets for line in lines}  # type: ignore[index]
+    locked = {line.split("==")[0] for line in text(Path("constraints.txt")).splitlines() if "==" in line}
+    assert {name.lower() for name in asked} <= locked, "run `make lock`"

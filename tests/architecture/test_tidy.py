@@ -127,6 +127,16 @@ def test_public_names_are_documented(path: Path) -> None:
     assert not module.body or ast.get_docstring(module), "the module says nothing of itself"
 
 
+@pytest.mark.parametrize("path", SRC_PYTHON, ids=str)
+def test_no_possessive_quantifiers(path: Path) -> None:
+    """fullmatch accepts more than they allow before Python 3.11.5 (CPython issue 106052)."""
+    strings = [
+        n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and isinstance(n.value, str | bytes)
+    ]
+    texts = [value.decode("latin-1") if isinstance(value, bytes) else value for value in strings]
+    assert not [value for value in texts if re.search(r"[\])}][*?+}]\+|\(\?>|[\])]\{[\d,]+\}\+", value)]
+
+
 _GENERATED = re.compile(
     r"(_pb2(_grpc)?\.pyi?|\.so|\.o|\.a|\.py[cod]|\.whl|\.egg-info/.*)$|(^|/)(build|dist|__pycache__)/"
 )
