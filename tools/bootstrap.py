@@ -2,7 +2,7 @@
 
 Standard library only: it runs before anything is installed. It picks an interpreter that has its
 C headers, makes the environment, and where `ensurepip` is missing (Debian keeps it in the package
-python3-venv) fetches pip's wheel from the configured package index and checks its hash.
+python3-venv) takes pip's wheel, its hash checked, from where pip is configured to look, or installs that package.
 
     python3 tools/bootstrap.py .venv
 """
@@ -29,7 +29,6 @@ PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
 PIP_WHEEL = f"pip-{PIP_VERSION}-py3-none-any.whl"
 LOWEST = (3, 11)
 CANDIDATES = ("python3", "python3.13", "python3.12", "python3.11", "/usr/bin/python3")
-DEFAULT_INDEX = "https://pypi.org/simple"
 
 PROBE = """
 import os, sys, sysconfig
@@ -170,7 +169,7 @@ def pages(settings: dict[str, str]) -> list[str]:
         for place in os.path.expandvars(settings.get("find-links", "")).split()
     ]
     if settings.get("no-index", "").lower() not in ("1", "true", "yes", "on"):
-        indexes = [settings.get("index-url", DEFAULT_INDEX), *settings.get("extra-index-url", "").split()]
+        indexes = [*settings.get("index-url", "").split(), *settings.get("extra-index-url", "").split()]
         found += [index.rstrip("/") + "/pip/" for index in indexes]
     return found
 
@@ -194,39 +193,43 @@ def wheel_url(page: str, settings: dict[str, str]) -> str | None:
     return None
 
 
-def fetch_pip(folder: Path) -> Path:
-    """Downloads pip's pinned wheel and checks its SHA-256."""
+def fetch_pip(folder: Path) -> Path | None:
+    """The pinned wheel of pip from the configured places, its SHA-256 checked; None if none has it."""
     settings = pip_settings()
-    troubles = []
     for page in pages(settings):
-        shown = urllib.parse.urlsplit(page)._replace(netloc=urllib.parse.urlsplit(page).netloc.rpartition("@")[2])
         try:
             url = wheel_url(page, settings)
             content = open_url(url, settings) if url else b""
-        except (OSError, urllib.error.URLError) as error:
-            troubles.append(f"{shown.geturl()}: {error}")
+        except (OSError, urllib.error.URLError):
             continue
-        digest = hashlib.sha256(content).hexdigest()
-        if digest == PIP_SHA256:
+        if hashlib.sha256(content).hexdigest() == PIP_SHA256:
+            say(f"this Python has no ensurepip: using {PIP_WHEEL} from the configured package index")
             wheel = folder / PIP_WHEEL
             wheel.write_bytes(content)
             return wheel
-        troubles.append(f"{shown.geturl()}: " + (f"{PIP_WHEEL} has SHA-256 {digest}" if content else "not there"))
-    fail(f"could not fetch {PIP_WHEEL}; install python3-venv, or see:\n  " + "\n  ".join(troubles))
-    raise AssertionError
+    return None
+
+
+def has_pip(python: Path) -> bool:
+    """Whether the environment has pip, now that ensurepip has been asked for it."""
+    bundled = [str(python), "-m", "ensurepip", "--default-pip"]
+    return subprocess.run(bundled, capture_output=True).returncode == 0
 
 
 def install_pip(python: Path) -> None:
-    """pip from ensurepip where Python has it, from the index where not; then the pinned version."""
-    bundled = [str(python), "-m", "ensurepip", "--default-pip"]
-    if subprocess.run(bundled, capture_output=True).returncode == 0:
-        subprocess.run([str(python), "-m", "pip", "install", "-qq", f"pip=={PIP_VERSION}"], check=True)
-        return
-    say(f"this Python has no ensurepip: fetching {PIP_WHEEL} from the package index")
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = fetch_pip(Path(folder))
-        # A wheel is a zip file that Python can run: pip installs itself.
-        subprocess.run([str(python), f"{wheel}/pip", "install", "-qq", "--no-index", str(wheel)], check=True)
+    """pip from ensurepip where Python has it, else from where pip is told to look, else with Debian's package."""
+    if not has_pip(python):
+        with tempfile.TemporaryDirectory() as folder:
+            wheel = fetch_pip(Path(folder))
+            if wheel is not None:
+                # A wheel is a zip file that Python can run: pip installs itself.
+                subprocess.run([str(python), f"{wheel}/pip", "install", "-qq", "--no-index", str(wheel)], check=True)
+                return
+        found = probe(str(python))
+        install_packages([f"python{found[0]}-venv" if found else "python3-venv"], "this Python has no ensurepip")
+        if not has_pip(python):
+            fail("this Python still has no ensurepip; set PYTHON to another one")
+    subprocess.run([str(python), "-m", "pip", "install", "-qq", f"pip=={PIP_VERSION}"], check=True)
 
 
 def main() -> None:
