@@ -22,7 +22,7 @@ from rankd.ranking.request import CandidateList, RequestContext, Retrieved
 from rankd.types.columns import Column
 from rankd.types.text import QUERY, stored_ids
 
-RETRIEVE, FEATURES, BASE, MODEL, PAGE = STAGES = ("retrieve", "features", "base", "model", "page")
+RETRIEVE, FEATURES, BASE, MODEL, PAGE = ("retrieve", "features", "base", "model", "page")
 
 
 def request_ids(entity: str, context: RequestContext) -> Sequence[str]:
