@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast real bench wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions real bench wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,6 +29,7 @@ demo: setup ## a simulated shop: loaded, a model trained, lists ranked over gRPC
 
 test: lint ## everything CI runs: lint, C tests, Python tests, wheel test
 	@$(PYTEST) --durations=15 $(PYTEST_ARGS)
+	@$(MAKE) count-instructions
 	@$(MAKE) wheel-test
 
 setup: $(VENV)/.built ## .venv with rankd compiled and installed in place
@@ -46,6 +47,12 @@ format: setup-dev ## rewrite the Python sources in the house format
 
 test-fast: setup-dev ## the Python and C tests without those marked slow
 	@$(PYTEST) -q -m 'not slow' $(PYTEST_ARGS)
+
+test-c: ## the C tests and short fuzzing under sanitizers, without Python (RANKD_FUZZ_SCALE lengthens it)
+	@$(BOOT) tools/test_c.py $(TEST_C_ARGS)
+
+count-instructions: ## instructions of the kernels on fixed inputs beside those recorded (needs gcc and valgrind)
+	@$(BOOT) tools/instruction_counts.py $(COUNT_ARGS)
 
 real: setup-dev ## rank real catalogues and judgments (data: RANKD_DATA, default ../shared/data)
 	@$(PY) tests/real/run.py

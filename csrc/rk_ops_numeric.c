@@ -73,8 +73,8 @@ BINARY(eq, EITHER_MISSING(x, y) ? NAN : x == y ? 1.0 : 0.0)
 BINARY(ne, EITHER_MISSING(x, y) ? NAN : x != y ? 1.0 : 0.0)
 
 /* Kleene's logic: a false side decides `and`, a true one `or`, whatever the other is. True is any number but 0. */
-BINARY(and, (x == 0) | (y == 0) ? 0.0 : EITHER_MISSING(x, y) ? NAN : 1.0)
-BINARY(or, ((x < 0) | (x > 0)) | ((y < 0) | (y > 0)) ? 1.0 : EITHER_MISSING(x, y) ? NAN : 0.0)
+BINARY(and, ((x == 0) | (y == 0)) ? 0.0 : EITHER_MISSING(x, y) ? NAN : 1.0)
+BINARY(or, (((x < 0) | (x > 0)) | ((y < 0) | (y > 0))) ? 1.0 : EITHER_MISSING(x, y) ? NAN : 0.0)
 UNARY(not, x != x ? NAN : x == 0 ? 1.0 : 0.0)
 
 /* Missing only where the first is; the others then count as they are. */

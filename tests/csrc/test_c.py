@@ -1,42 +1,30 @@
-"""Compiles csrc with sanitizers and runs every csrc/tests/test_*.c: no Python in the process under test."""
+"""csrc under sanitizers, without Python in the process under test: what `make test-c` runs, a test each."""
 
-import os
-import shutil
-import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = sorted((ROOT / "csrc" / "tests").glob("test_*.c"))
-FLAGS = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
-FLAGS += ["-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
+sys.path.insert(0, str(ROOT / "tools"))
 
-GCC = shutil.which("gcc")
-pytestmark = pytest.mark.skipif(GCC is None, reason="gcc is not installed: the C tests cannot be compiled")
+import test_c as tool  # noqa: E402
 
-
-def run(command: list[str], **options: object) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-
-
-@pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("csrc")
-    sources = sorted(str(p) for p in (ROOT / "csrc").glob("*.c"))
-    run([GCC, *FLAGS, "-c", *sources], cwd=folder)
-    return sorted(str(p) for p in folder.glob("*.o"))
+pytestmark = pytest.mark.skipif(
+    tool.c_compiler() is None, reason="neither gcc nor clang is installed: the C tests cannot be compiled"
+)
 
 
 def test_there_are_c_tests() -> None:
-    assert TESTS
+    assert tool.test_sources()
+    assert tool.fuzz_sources()
 
 
-@pytest.mark.parametrize("source", TESTS, ids=[p.stem for p in TESTS])
-def test_c(source: Path, objects: list[str], tmp_path: Path) -> None:
-    program = str(tmp_path / source.stem)
-    run([GCC, *FLAGS, "-o", program, str(source), *objects, "-lm", "-lpthread"])
-    # A shared library preloaded into this process would stand before ASan's runtime.
-    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
-    run([program], cwd=tmp_path, env=environment, timeout=60)
+@pytest.mark.parametrize("source", tool.test_sources(), ids=lambda path: path.stem)
+def test_c(source: Path) -> None:
+    assert "0 failures" in tool.run_test(source)
+
+
+@pytest.mark.parametrize("source", tool.fuzz_sources(), ids=lambda path: path.stem)
+def test_fuzz(source: Path) -> None:
+    assert int(tool.run_fuzz(source, tool.fuzz_seconds()).split()[0]) > 1
