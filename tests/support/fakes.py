@@ -62,7 +62,7 @@ class FakeScorer:
     def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
         assert matrix.shape[0] == len(self.feature_names)
         self.calls += 1
-        return np.atleast_2d(self.compute(matrix))
+        return np.atleast_2d(self.compute(matrix)).astype(np.float64)
 
     def cost(self, rows: int) -> float:
         return rows * self.cost_per_row

@@ -14,10 +14,6 @@ import numpy as np
 
 
 cdef extern from "rk_id_index.h":
-    ctypedef struct rk_id:
-        const uint8_t *bytes
-        size_t length
-
     ctypedef struct rk_id_index:
         pass
 
@@ -38,13 +34,8 @@ cdef uint64_t _SEED[2]
 _SEED[0], _SEED[1] = np.frombuffer(os.urandom(16), np.uint64).tolist()
 
 
-cdef class _Ids:
+cdef class Ids:
     """UTF-8 views of a sequence of str; valid while it lives, because it holds the strings."""
-
-    cdef object _strings
-    cdef rk_id *ids
-    cdef size_t count
-    cdef size_t total_bytes
 
     def __cinit__(self, object ids not None):
         cdef Py_ssize_t length = 0
@@ -101,7 +92,7 @@ cdef class IdIndex:
 
     def find(self, ids):
         """Rows, int64 (len(ids),); -1 where an id is not known."""
-        cdef _Ids views = _Ids(ids)
+        cdef Ids views = Ids(ids)
         rows = np.empty(views.count, np.int64)
         cdef int64_t[::1] out = rows
         if views.count:
@@ -110,7 +101,7 @@ cdef class IdIndex:
 
     def insert(self, ids):
         """Finds or inserts every id. Rows int64 (len(ids),). All or nothing."""
-        cdef _Ids views = _Ids(ids)
+        cdef Ids views = Ids(ids)
         cdef size_t i
         cdef uint32_t row = 0
         rows = np.empty(views.count, np.int64)
@@ -127,7 +118,7 @@ cdef class IdIndex:
 
     def remove(self, ids):
         """Removes ids. The rows that became free, int64; -1 where an id was not known (or came before)."""
-        cdef _Ids views = _Ids(ids)
+        cdef Ids views = Ids(ids)
         cdef size_t i
         rows = np.empty(views.count, np.int64)
         cdef int64_t[::1] out = rows
@@ -150,7 +141,7 @@ cdef class IdIndex:
 
 def first_duplicate(ids):
     """Positions (i, j), i < j, of two equal ids with the least j, or None if all are distinct."""
-    cdef _Ids views = _Ids(ids)
+    cdef Ids views = Ids(ids)
     cdef size_t first = 0
     cdef size_t second = 0
     cdef int found = rk_first_duplicate(views.ids, views.count, _SEED, &first, &second)
