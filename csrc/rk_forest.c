@@ -1,87 +1,126 @@
+/* The oracle, and the one place where a tier is chosen. */
 #include "rk_forest.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "rk_forest_internal.h"
 
-uint32_t rk_forest_features(const rk_forest *forest) { return forest->n_features; }
-uint32_t rk_forest_outputs(const rk_forest *forest) { return forest->n_outputs; }
-uint32_t rk_forest_trees(const rk_forest *forest) { return forest->n_trees; }
-
-static int goes_left(const rk_forest *forest, const rk_node *node, float value) {
-    float x = rk_flush(value);
-    if (node->decision & RK_DECISION_CATEGORICAL) {
-        return rk_in_set(forest, node->category_set, x);
+static int goes_left(const rk_forest *forest, uint32_t node, float value) {
+    const rk_forest_source *s = &forest->source;
+    uint8_t decision = s->decision[node];
+    unsigned missing = decision >> RK_DECISION_MISSING_SHIFT;
+    int default_left = (decision & RK_DECISION_DEFAULT_LEFT) != 0;
+    float limit = rk_zero_limit(s->flags);
+    float x = value >= -limit && value <= limit ? 0.0f : value;
+    if (decision & RK_DECISION_CATEGORICAL) {
+        return rk_is_member(forest, (uint32_t)s->category_set[node], default_left, x);
     }
-    unsigned missing = node->decision >> RK_DECISION_MISSING_SHIFT;
     if (isnan(x) && missing != RK_MISSING_NAN) {
         x = 0.0f;
     }
     if ((missing == RK_MISSING_ZERO && x == 0.0f) || (missing == RK_MISSING_NAN && isnan(x))) {
-        return (node->decision & RK_DECISION_DEFAULT_LEFT) != 0;
+        return default_left;
     }
-    return (double)x <= node->threshold;
+    return (double)x <= s->threshold[node];
 }
 
-static int32_t find_leaf(const rk_forest *forest, uint32_t tree, const float *matrix, size_t row,
-                         ptrdiff_t feature_stride) {
-    uint32_t begin = forest->node_begin[tree];
-    int32_t k = forest->node_begin[tree + 1] > begin ? 0 : ~0;
+static int32_t find_leaf(const rk_forest *forest, uint32_t tree, const float *row, ptrdiff_t feature_stride) {
+    const rk_forest_source *s = &forest->source;
+    uint32_t begin = s->node_begin[tree];
+    int32_t k = s->node_begin[tree + 1] > begin ? 0 : ~0;
     while (k >= 0) {
-        const rk_node *node = &forest->nodes[begin + (uint32_t)k];
-        float value = matrix[(ptrdiff_t)node->feature * feature_stride + (ptrdiff_t)row];
-        k = goes_left(forest, node, value) ? node->left : node->right;
+        uint32_t node = begin + (uint32_t)k;
+        k = goes_left(forest, node, row[s->split_feature[node] * feature_stride]) ? s->left[node] : s->right[node];
     }
     return ~k;
 }
 
 void rk_forest_leaf(const rk_forest *forest, const float *matrix, size_t rows, ptrdiff_t feature_stride,
-                    int32_t *out) {
+                    ptrdiff_t row_stride, int32_t *out) {
     for (uint32_t t = 0; t < forest->n_trees; t++) {
         for (size_t r = 0; r < rows; r++) {
-            out[(size_t)t * rows + r] = find_leaf(forest, t, matrix, r, feature_stride);
+            out[(size_t)t * rows + r] = find_leaf(forest, t, matrix + (ptrdiff_t)r * row_stride, feature_stride);
         }
     }
 }
 
-static void score_scalar(const rk_forest *forest, const float *matrix, size_t rows, ptrdiff_t feature_stride,
-                         double *out) {
-    for (size_t i = 0; i < rows * forest->n_outputs; i++) {
-        out[i] = 0.0;
+double rk_linear_leaf(const rk_forest *forest, size_t leaf, const float *row, ptrdiff_t feature_stride) {
+    const rk_forest_source *s = &forest->source;
+    uint32_t begin = s->linear_begin[leaf], end = s->linear_begin[leaf + 1];
+    double sum = s->linear_constant[leaf];
+    float limit = rk_zero_limit(s->flags);
+    for (uint32_t k = begin; k < end; k++) {
+        float x = row[s->linear_feature[k] * feature_stride];
+        if (isnan(x)) {
+            return s->leaf_value[leaf];
+        }
+        sum += s->linear_coefficient[k] * (double)(x >= -limit && x <= limit ? 0.0f : x);
     }
-    for (uint32_t t = 0; t < forest->n_trees; t++) {
-        const double *leaf_value = forest->leaf_value + forest->node_begin[t] + t;
-        double *sums = out + (size_t)(t % forest->n_outputs) * rows;
-        for (size_t r = 0; r < rows; r++) {
-            sums[r] += leaf_value[find_leaf(forest, t, matrix, r, feature_stride)];
+    return begin == end ? s->leaf_value[leaf] : sum;
+}
+
+/* One row: every tree's leaf added to sums[o * out_rows]. */
+static void score_row(const rk_forest *forest, const float *row, ptrdiff_t feature_stride, double *sums, size_t out_rows) {
+    const rk_forest_source *s = &forest->source;
+    int floats = (s->flags & RK_FOREST_FLOAT_SUMS) != 0;
+    for (uint32_t o = 0; o < s->n_outputs; o++) {
+        sums[o * out_rows] = floats ? (double)(float)s->base[o] : s->base[o];
+    }
+    for (uint32_t t = 0; t < s->n_trees; t++) {
+        size_t leaf = (size_t)s->node_begin[t] + t + (size_t)find_leaf(forest, t, row, feature_stride);
+        for (uint32_t w = 0; w < forest->width; w++) {
+            double *sum = sums + (s->tree_output ? s->tree_output[t] : w) * out_rows;
+            double value = s->linear_begin ? rk_linear_leaf(forest, leaf, row, feature_stride)
+                                           : s->leaf_value[leaf * forest->width + w];
+            *sum = floats ? (double)((float)*sum + (float)value) : *sum + value;
         }
     }
 }
 
-/* Below this many rows a block of BITS costs more than walking (measured: docs/models.md). */
-#define BITS_MIN_ROWS 10
+int rk_score_scalar(const rk_forest *forest, const rk_batch *batch) {
+    for (size_t r = 0; r < batch->rows; r++) {
+        score_row(forest, batch->matrix + (ptrdiff_t)r * batch->row_stride, batch->feature_stride, batch->out + r,
+                  batch->out_rows);
+    }
+    return 0;
+}
 
-/* The one place where a tier is chosen. */
-int rk_forest_score(const rk_forest *forest, rk_forest_tier tier, const float *matrix, size_t rows,
-                    ptrdiff_t feature_stride, double *out) {
-    if (tier == RK_FOREST_SCALAR) {
-        score_scalar(forest, matrix, rows, feature_stride, out);
+int rk_forest_has_tier(const rk_forest *forest, rk_forest_tier tier) {
+    switch (tier) {
+    case RK_FOREST_AUTO:
+    case RK_FOREST_SCALAR:
+    case RK_FOREST_WALK:
+        return 1;
+    case RK_FOREST_BITS:
+        return (int)forest->bits;
+    default:
         return 0;
     }
-    size_t walk_bytes = rk_walk_scratch(forest), bits_bytes = rk_bits_scratch(forest);
-    void *scratch = malloc(walk_bytes > bits_bytes ? walk_bytes : bits_bytes);
-    if (!scratch) {
+}
+
+/* Below this many rows a block of rows as bits costs more than walking (measured: docs/kernels.md). */
+#define BITS_MIN_ROWS 12
+
+rk_forest_tier rk_forest_chosen(const rk_forest *forest, size_t rows) {
+    static const rk_forest_tier by_speed[] = {RK_FOREST_AVX512, RK_FOREST_AVX2, RK_FOREST_NEON, RK_FOREST_BITS};
+    for (unsigned i = 0; rows >= BITS_MIN_ROWS && i < sizeof by_speed / sizeof *by_speed; i++) {
+        if (rk_forest_has_tier(forest, by_speed[i])) {
+            return by_speed[i];
+        }
+    }
+    return RK_FOREST_WALK;
+}
+
+int rk_forest_score(const rk_forest *forest, rk_forest_tier tier, const float *matrix, size_t rows,
+                    ptrdiff_t feature_stride, ptrdiff_t row_stride, double *out) {
+    static const rk_score_function tiers[RK_FOREST_N_TIERS] = {
+        [RK_FOREST_SCALAR] = rk_score_scalar,
+        [RK_FOREST_WALK] = rk_score_walk,
+        [RK_FOREST_BITS] = rk_score_bits,
+    };
+    const rk_batch batch = {matrix, feature_stride, row_stride, rows, out, rows};
+    if (!rk_forest_has_tier(forest, tier)) {
         return -1;
     }
-    for (size_t i = 0; i < rows * forest->n_outputs; i++) {
-        out[i] = 0.0;
-    }
-    for (size_t r = 0; r < rows; r += RK_BLOCK_ROWS) {
-        size_t count = rows - r < RK_BLOCK_ROWS ? rows - r : RK_BLOCK_ROWS;
-        int walk = tier == RK_FOREST_WALK || (tier == RK_FOREST_AUTO && count < BITS_MIN_ROWS);
-        (walk ? rk_walk : rk_bits_block)(forest, matrix + r, count, feature_stride, out + r, rows, scratch);
-    }
-    free(scratch);
-    return 0;
+    return tiers[tier == RK_FOREST_AUTO ? rk_forest_chosen(forest, rows) : tier](forest, &batch);
 }

@@ -78,7 +78,7 @@ typedef struct {
     const uint32_t *set_words;     /* bit c % 32 of word c / 32: category c is in the set */
     const uint32_t *tree_output;   /* n_trees, below n_outputs; NULL: t % n_outputs. Not with vector leaves */
     const double *base;            /* n_outputs, finite; NULL: 0 */
-    const uint32_t *linear_begin;  /* leaves + 1, into the terms; NULL: no linear leaves. Not with vector leaves */
+    const uint32_t *linear_begin;  /* leaves + 1, into the terms; NULL: no linear leaves. Not with vector leaves or float sums */
     const int32_t *linear_feature; /* per term */
     const double *linear_coefficient; /* per term, finite */
     const double *linear_constant; /* per leaf, finite; looked at only where the leaf has terms */
@@ -90,7 +90,7 @@ typedef enum {
     RK_FOREST_OK = 0,
     RK_FOREST_NO_MEMORY,
     RK_FOREST_BAD_COUNTS,        /* a count is zero, above its limit, or n_trees is no multiple of n_outputs */
-    RK_FOREST_BAD_FLAGS,         /* unknown, or vector leaves together with tree_output or linear leaves */
+    RK_FOREST_BAD_FLAGS,         /* unknown flags, or arrays and flags that exclude each other or miss one another */
     RK_FOREST_BAD_NODE_BEGIN,    /* node_begin does not start at 0, falls, or a tree has too many leaves */
     RK_FOREST_BAD_SET_BEGIN,     /* set_begin does not start at 0 or falls */
     RK_FOREST_BAD_FEATURE,       /* split_feature is no feature */

@@ -6,133 +6,179 @@
 
 #include "rk_forest.h"
 
-/* A node as the contract reads; what the oracle walks. Children as in the source. */
-typedef struct {
-    double threshold;
-    int32_t feature;
-    int32_t left;
-    int32_t right;
-    uint32_t category_set;
-    uint8_t decision;
-} rk_node;
-
-/* The compiled form: missing values taken out of the nodes.
+/* The compiled form. docs/kernels.md draws it.
  *
- * A rule is a numeric feature with one way to treat missing values. Its value in a row is a float32: the
- * feature's, or -inf where missing goes left and NaN where it goes right, so that `value <= threshold` decides
- * alone (NaN <= t is false even for t = inf). `(double)x <= t` is `x <= the largest float32 <= t`.
- * A membership is a categorical condition, one per categorical node; its value is 0 (in the set) or NaN.
+ * An axis is a feature with up to 255 ascending thresholds (a feature with more has several axes). A value's bin on it
+ * is the number of thresholds below the value, so that `x <= threshold[i]` is `bin <= i`. Thresholds are float32:
+ * `(double)x <= t` is `x <= the largest float32 <= t`, and flushing tiny values to 0 is taken into them, too.
  *
- * Conditions: those of a rule are its distinct thresholds, ascending, in `thresholds` from `condition` on; one
- * entry more is spare (BITS collects there the rows that meet none). Memberships follow the rules.
+ * A rule is an axis with one way to treat missing values: rows where the value is absent (NaN; for
+ * RK_MISSING_ZERO, 0 too) get the bin `missing_bin`: 0 where they go left everywhere, 255 where right, the bin of 0
+ * where NaN is 0. That takes missing values out of the nodes. A membership is a categorical condition.
  *
- * Slots: tree t has 2n + 1 of them, from 2 * node_begin[t] + t on: its nodes and leaves breadth first, so that
- * the children of the c-th node (of those n, in this order) stand in 2c + 1 and 2c + 2.
- * Leaves are ranked from left to right; leaf values are kept in this order, from node_begin[t] + t on.
+ * Conditions: those of a rule are the thresholds that its nodes use, ascending, from `condition` on: `cut` is the
+ * threshold's index on the axis. Memberships follow the rules. After them comes one that is always met.
+ *
+ * Boundaries: leaves are ranked from left to right. Boundary i of a tree stands left of the leaf of rank i; for every row it
+ * is known whether its leaf is right of it. Boundary 0 is true for all, boundary n + 1 for none. A node
+ * whose leaves lie between the boundaries lo and hi, its left child's ending at `at`, makes
+ *     right_of[at] = right_of[lo] & (right_of[hi] | ~condition)
+ * and bit k of the rank's Gray code is the XOR of right_of[i] over i = 2^k, 3 * 2^k, 5 * 2^k ...: the boundaries at
+ * which this bit changes. One operation a node, one a boundary, whatever the tree's shape.
+ * An oblivious tree (one condition a level) needs no boundaries: its conditions are the bits.
  */
 typedef struct {
     uint32_t feature;
+    uint32_t table; /* the first of its 2^levels (at least 32) floats in axis_table: thresholds as a search tree, root at 1,
+                       the children of i at 2i and 2i + 1, filled up with +inf */
+    uint32_t levels; /* 1 .. 8 */
+    uint32_t count;  /* thresholds */
+} rk_axis;
+
+typedef struct {
+    uint32_t axis;
     uint32_t condition; /* the first */
-    uint32_t count;     /* distinct thresholds, at least 1 */
-    uint8_t missing;
+    uint32_t count;     /* at least 1 */
+    uint8_t missing;    /* RK_MISSING_* */
     uint8_t default_left;
+    uint8_t missing_bin;
+    uint8_t unused;
 } rk_rule;
 
 typedef struct {
     uint32_t feature;
     uint32_t set;
+    uint32_t nan_in; /* 1: NaN counts as a member */
 } rk_membership;
 
-/* A slot as WALK takes it: next = left + !(value <= threshold). A leaf leads to itself: value 0, threshold 0. */
 typedef struct {
-    float threshold;
-    uint32_t value; /* 0: the constant 0; 1 + rule; 1 + n_rules + membership */
-    uint32_t left;  /* over all trees' slots */
-    uint32_t rank;  /* of a leaf */
+    uint32_t table;  /* the first of its (1 << planes) * width leaf values, by code, in leaf_table */
+    uint32_t planes; /* bits of a code: 0 .. 16 */
+    uint32_t oblivious; /* 1: the code's bits are cut_condition[node_begin + level], the root's the highest */
+    uint32_t depth;
+} rk_tree;
+
+/* A slot of WALK: next = left + outcome[condition]. A leaf leads to itself. */
+typedef struct {
+    uint32_t left; /* over all trees' slots: tree t's 2n + 1 slots stand from 2 * node_begin[t] + t on */
+    uint32_t condition;
 } rk_step;
 
-/* A node as BITS takes it, breadth first. */
-typedef struct {
-    uint32_t condition;
-    uint32_t slot; /* its own, within the tree */
-} rk_branch;
+/* All arrays of a forest, name and type, in their order in the image. Lengths: rk_forest_image.c checks them. */
+#define RK_SECTIONS(S)             \
+    S(node_begin, uint32_t)        \
+    S(split_feature, int32_t)      \
+    S(decision, uint8_t)           \
+    S(threshold, double)           \
+    S(category_set, int32_t)       \
+    S(left, int32_t)               \
+    S(right, int32_t)              \
+    S(leaf_value, double)          \
+    S(set_begin, uint32_t)         \
+    S(set_words, uint32_t)         \
+    S(tree_output, uint32_t)       \
+    S(base, double)                \
+    S(linear_begin, uint32_t)      \
+    S(linear_feature, int32_t)     \
+    S(linear_coefficient, double)  \
+    S(linear_constant, double)     \
+    S(node_cover, double)          \
+    S(leaf_cover, double)          \
+    S(axis, rk_axis)               \
+    S(axis_table, float)           \
+    S(rule, rk_rule)               \
+    S(cut, uint8_t)                \
+    S(cut_threshold, float)        \
+    S(membership, rk_membership)   \
+    S(node_condition, uint32_t)    \
+    S(tree, rk_tree)               \
+    S(cut_condition, uint32_t)     \
+    S(cut_lo, uint16_t)            \
+    S(cut_hi, uint16_t)            \
+    S(cut_at, uint16_t)            \
+    S(leaf_table, double)          \
+    S(float_table, float)          \
+    S(table_leaf, uint32_t)        \
+    S(step, rk_step)               \
+    S(slot_leaf, uint32_t)         \
+    S(walk_order, uint32_t)
 
+/* cut_condition .. cut_at are per node, breadth first within each tree. leaf_table is used without float sums,
+ * float_table with them, table_leaf (leaf of the tree by code) with linear leaves; the others of these are empty. */
 typedef struct {
-    uint32_t n_rules;
-    uint32_t n_memberships;
-    uint32_t n_conditions; /* with the spare ones and the memberships */
-    uint32_t max_slots;    /* of a tree */
-    rk_rule *rules;
-    rk_membership *memberships;
-    float *thresholds; /* per condition of a rule; NaN in the spare one */
-    rk_step *steps;
-    rk_branch *branches;
-    double *ranked_values;
-    uint32_t *depths;      /* per tree */
-    uint32_t *walk_order;  /* trees by depth */
-    uint32_t *plane_begin; /* n_trees + 1: tree t's planes (bits of a leaf's rank) among all */
-    uint32_t *cover_begin; /* planes + 1 */
-    uint32_t *covers;      /* plane p is the OR of the rows that reach the slots covers[cover_begin[p]] .. */
-    uint64_t spread[256];  /* byte i of spread[b] is bit i of b */
-} rk_compiled;
+#define S(name, type) const type *name;
+    RK_SECTIONS(S)
+#undef S
+#define S(name, type) size_t n_##name;
+    RK_SECTIONS(S)
+#undef S
+} rk_sections;
 
 struct rk_forest {
     uint32_t n_features;
     uint32_t n_outputs;
     uint32_t n_trees;
-    uint32_t n_sets;
-    uint32_t *node_begin; /* n_trees + 1 */
-    rk_node *nodes;
-    double *leaf_value; /* leaves of tree t start at node_begin[t] + t */
-    uint32_t *set_begin; /* n_sets + 1 */
-    uint32_t *set_words;
-    rk_compiled fast;
+    uint32_t flags;
+    uint32_t width;        /* values of a leaf: n_outputs with vector leaves, else 1 */
+    uint32_t n_conditions; /* without the one that is always met */
+    uint32_t max_nodes;    /* of a tree */
+    uint32_t bits;         /* 0: a tree is too large for boundaries of 16 bits; only SCALAR and WALK serve */
+    rk_sections s;
+    rk_forest_source source; /* the same arrays as they were given */
+    const void *image;
+    size_t image_bytes;
+    void *owned; /* the image, if it is the forest's own */
 };
 
 /* |x| up to this is 0 to LightGBM (kZeroThreshold). */
 #define RK_ZERO_THRESHOLD 1e-35f
 
-static inline float rk_flush(float x) {
-    return (x >= -RK_ZERO_THRESHOLD && x <= RK_ZERO_THRESHOLD) ? 0.0f : x;
-}
+static inline float rk_zero_limit(uint32_t flags) { return flags & RK_FOREST_FLUSH_ZERO ? RK_ZERO_THRESHOLD : 0.0f; }
 
-/* 1 if x is a member of the set; NaN, below 0 after truncation and 2^31 or more are in no set. */
-static inline int rk_in_set(const rk_forest *forest, uint32_t set, float x) {
-    if (!(x > -1.0f && x < 2147483648.0f)) {
+/* 1 if x is a member: the contract's Category. */
+static inline int rk_is_member(const rk_forest *forest, uint32_t set, int nan_in, float x) {
+    if (isnan(x)) {
+        return nan_in;
+    }
+    float limit = rk_zero_limit(forest->flags), above = forest->flags & RK_FOREST_NEGATIVE_IN_NO_SET ? 0.0f : -1.0f;
+    if (!(x > above || x >= -limit) || x >= 2147483648.0f) {
         return 0;
     }
-    uint32_t category = (uint32_t)(int32_t)x;
-    uint32_t begin = forest->set_begin[set];
-    uint32_t words = forest->set_begin[set + 1] - begin;
-    return category / 32 < words && ((forest->set_words[begin + category / 32] >> (category % 32)) & 1u);
+    uint32_t category = (uint32_t)(int32_t)x, begin = forest->s.set_begin[set];
+    uint32_t words = forest->s.set_begin[set + 1] - begin;
+    return category / 32 < words && ((forest->s.set_words[begin + category / 32] >> (category % 32)) & 1u);
 }
 
-/* A rule's value in a row, as above. */
-static inline float rk_rule_value(const rk_rule *rule, float value) {
-    float x = rk_flush(value);
-    int absent = x != x || (rule->missing == RK_MISSING_ZERO && x == 0.0f);
-    if (rule->missing == RK_MISSING_NONE) {
-        return x != x ? 0.0f : x;
-    }
-    return absent ? (rule->default_left ? -INFINITY : NAN) : x;
-}
+/* The value of a leaf with linear terms (tree's leaf `leaf` of all) in a row; `row` points at the row's feature 0. */
+double rk_linear_leaf(const rk_forest *forest, size_t leaf, const float *row, ptrdiff_t feature_stride);
 
-static inline size_t rk_slot_begin(const rk_forest *forest, uint32_t tree) {
-    return 2 * (size_t)forest->node_begin[tree] + tree;
-}
+/* build: rk_forest_check.c, rk_forest_compile.c (conditions), rk_forest_trees.c (trees), rk_forest_image.c */
+int rk_forest_check(const rk_forest_source *source, rk_forest_fault *fault);
+int rk_compile_conditions(rk_sections *s, const rk_forest_source *source);
+int rk_compile_trees(rk_sections *s, const rk_forest_source *source, uint32_t n_conditions);
+int rk_refuse(rk_forest_fault *fault, rk_forest_status status, uint32_t tree, uint32_t index);
 
-/* Fills forest->fast from the nodes; -1 if memory is short (what was made is freed with the forest). */
-int rk_forest_compile(rk_forest *forest);
-void rk_forest_free_compiled(rk_forest *forest);
+/* The masks of the first `rows` (at most 64) rows that meet every condition: bit r of out[condition]. */
+void rk_forest_conditions(const rk_forest *forest, const float *matrix, size_t rows, ptrdiff_t feature_stride,
+                          ptrdiff_t row_stride, uint64_t *out);
 
-/* The tiers for rows [0, rows) of the matrix; `out` (stride out_rows per output) is zeroed before. `scratch` is of
- * rk_walk_scratch and rk_bits_scratch bytes, aligned for double. */
-size_t rk_walk_scratch(const rk_forest *forest);
-void rk_walk(const rk_forest *forest, const float *matrix, size_t rows, ptrdiff_t feature_stride, double *out,
-             size_t out_rows, void *scratch);
-#define RK_BLOCK_ROWS 64
-size_t rk_bits_scratch(const rk_forest *forest);
-void rk_bits_block(const rk_forest *forest, const float *matrix, size_t rows, ptrdiff_t feature_stride, double *out,
-                   size_t out_rows, void *scratch);
+/* A batch on its way through a tier; sums are out[o * out_rows + r]. */
+typedef struct {
+    const float *matrix;
+    ptrdiff_t feature_stride;
+    ptrdiff_t row_stride;
+    size_t rows;
+    double *out;
+    size_t out_rows;
+} rk_batch;
+
+/* A tier scores a batch; -1 if memory is short. */
+typedef int (*rk_score_function)(const rk_forest *forest, const rk_batch *batch);
+int rk_score_scalar(const rk_forest *forest, const rk_batch *batch);
+int rk_score_walk(const rk_forest *forest, const rk_batch *batch);
+int rk_score_bits(const rk_forest *forest, const rk_batch *batch);
+int rk_score_avx2(const rk_forest *forest, const rk_batch *batch);
+int rk_score_avx512(const rk_forest *forest, const rk_batch *batch);
+int rk_score_neon(const rk_forest *forest, const rk_batch *batch);
 
 #endif

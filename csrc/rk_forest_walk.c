@@ -1,64 +1,100 @@
-/* WALK: one row, eight trees at a time, no branch that depends on the data.
+/* WALK: one row, sixteen trees at a time, no branch that depends on the data.
  *
- * Trees of like depth walk together, each for as many steps as the deepest of them needs; who is at a leaf
- * stays there. Eight independent chains of loads hide each other's latency. Leaf values are put
- * aside and added in tree order.
+ * First every condition of the forest is evaluated for the row: a byte each, 1 where it is not met, so that a step is
+ * slot = left + outcome[condition]. Trees of like depth walk together, each for as many steps as the deepest of
+ * them needs; who is at a leaf stays there, on the condition that is always met. Independent chains of
+ * loads hide each other's latency. Leaves are put aside and added in tree order.
  */
+#include <stdlib.h>
+
 #include "rk_forest_internal.h"
 
-#define LANES 8
+#define LANES 16
 
-size_t rk_walk_scratch(const rk_forest *forest) {
-    const rk_compiled *f = &forest->fast;
-    return forest->n_trees * sizeof(double) + (1 + (size_t)f->n_rules + f->n_memberships) * sizeof(float);
+/* The value of a rule's feature so that value <= threshold decides: -inf where missing goes left, NaN where right. */
+static float rule_value(const rk_rule *rule, float x, float zero_limit) {
+    int absent = isnan(x) || (rule->missing == RK_MISSING_ZERO && x >= -zero_limit && x <= zero_limit);
+    if (!absent) {
+        return x;
+    }
+    return rule->missing == RK_MISSING_NONE ? 0.0f : rule->default_left ? -INFINITY : NAN;
 }
 
-static void row_values(const rk_forest *forest, const float *row, ptrdiff_t feature_stride, float *values) {
-    const rk_compiled *f = &forest->fast;
-    *values++ = 0.0f;
-    for (uint32_t i = 0; i < f->n_rules; i++) {
-        *values++ = rk_rule_value(&f->rules[i], row[(ptrdiff_t)f->rules[i].feature * feature_stride]);
+static void row_outcomes(const rk_forest *f, const float *row, ptrdiff_t feature_stride, uint8_t *outcome) {
+    const rk_sections *s = &f->s;
+    float limit = rk_zero_limit(f->flags);
+    for (size_t i = 0; i < s->n_rule; i++) {
+        const rk_rule *rule = &s->rule[i];
+        float value = rule_value(rule, row[s->axis[rule->axis].feature * feature_stride], limit);
+        const float *thresholds = s->cut_threshold + rule->condition;
+        uint8_t *out = outcome + rule->condition;
+        for (uint32_t k = 0; k < rule->count; k++) {
+            out[k] = !(value <= thresholds[k]);
+        }
     }
-    for (uint32_t i = 0; i < f->n_memberships; i++) {
-        const rk_membership *m = &f->memberships[i];
-        *values++ = rk_in_set(forest, m->set, row[(ptrdiff_t)m->feature * feature_stride]) ? 0.0f : NAN;
+    for (size_t i = 0; i < s->n_membership; i++) {
+        const rk_membership *m = &s->membership[i];
+        outcome[s->n_cut + i] = !rk_is_member(f, m->set, (int)m->nan_in, row[m->feature * feature_stride]);
     }
+    outcome[f->n_conditions] = 0;
 }
 
-/* Walks the trees walk_order[first] .. [first + lanes] and puts their leaf values aside. */
-static void walk_trees(const rk_forest *forest, uint32_t first, uint32_t lanes, const float *values, double *leaves) {
-    const rk_compiled *f = &forest->fast;
-    const uint32_t *order = f->walk_order + first;
+/* The leaves (over all trees) of the trees walk_order[first] .. [first + lanes]. */
+static void walk_trees(const rk_forest *f, uint32_t first, uint32_t lanes, const uint8_t *outcome, uint32_t *leaves) {
+    const rk_sections *s = &f->s;
+    const uint32_t *order = s->walk_order + first;
+    const rk_step *steps = s->step;
     uint32_t at[LANES];
     for (uint32_t i = 0; i < LANES; i++) {
-        at[i] = (uint32_t)rk_slot_begin(forest, order[i < lanes ? i : 0]);
+        uint32_t tree = order[i < lanes ? i : 0];
+        at[i] = 2 * s->node_begin[tree] + tree;
     }
-    uint32_t depth = f->depths[order[lanes - 1]];
+    uint32_t depth = s->tree[order[lanes - 1]].depth;
     for (uint32_t d = 0; d < depth; d++) {
         for (uint32_t i = 0; i < LANES; i++) {
-            const rk_step *step = &f->steps[at[i]];
-            at[i] = step->left + !(values[step->value] <= step->threshold);
+            at[i] = steps[at[i]].left + outcome[steps[at[i]].condition];
         }
     }
     for (uint32_t i = 0; i < lanes; i++) {
         uint32_t tree = order[i];
-        leaves[tree] = f->ranked_values[forest->node_begin[tree] + tree + f->steps[at[i]].rank];
+        leaves[tree] = s->node_begin[tree] + tree + s->slot_leaf[at[i]];
     }
 }
 
-void rk_walk(const rk_forest *forest, const float *matrix, size_t rows, ptrdiff_t feature_stride, double *out,
-             size_t out_rows, void *scratch) {
-    double *leaves = scratch;
-    float *values = (float *)(leaves + forest->n_trees);
-    for (size_t r = 0; r < rows; r++) {
-        row_values(forest, matrix + r, feature_stride, values);
-        for (uint32_t t = 0; t < forest->n_trees; t += LANES) {
-            uint32_t left = forest->n_trees - t;
-            walk_trees(forest, t, left < LANES ? left : LANES, values, leaves);
-        }
-        for (uint32_t t = 0, o = 0; t < forest->n_trees; t++) {
-            out[o * out_rows + r] += leaves[t];
-            o = o + 1 == forest->n_outputs ? 0 : o + 1;
+static void add_leaves(const rk_forest *f, const uint32_t *leaves, const float *row, ptrdiff_t feature_stride,
+                       double *sums, size_t out_rows) {
+    const rk_forest_source *s = &f->source;
+    const int floats = (f->flags & RK_FOREST_FLOAT_SUMS) != 0;
+    for (uint32_t o = 0; o < f->n_outputs; o++) {
+        sums[o * out_rows] = floats ? (double)(float)s->base[o] : s->base[o];
+    }
+    for (uint32_t t = 0; t < f->n_trees; t++) {
+        for (uint32_t w = 0; w < f->width; w++) {
+            double *sum = sums + (s->tree_output ? s->tree_output[t] : w) * out_rows;
+            double value = s->leaf_value[(size_t)leaves[t] * f->width + w];
+            if (s->linear_begin) {
+                value = rk_linear_leaf(f, leaves[t], row, feature_stride);
+            }
+            *sum = floats ? (double)((float)*sum + (float)value) : *sum + value;
         }
     }
+}
+
+int rk_score_walk(const rk_forest *f, const rk_batch *batch) {
+    uint32_t *leaves = malloc(f->n_trees * sizeof *leaves + f->n_conditions + 1);
+    if (!leaves) {
+        return -1;
+    }
+    uint8_t *outcome = (uint8_t *)(leaves + f->n_trees);
+    for (size_t r = 0; r < batch->rows; r++) {
+        const float *row = batch->matrix + (ptrdiff_t)r * batch->row_stride;
+        row_outcomes(f, row, batch->feature_stride, outcome);
+        for (uint32_t t = 0; t < f->n_trees; t += LANES) {
+            uint32_t left = f->n_trees - t;
+            walk_trees(f, t, left < LANES ? left : LANES, outcome, leaves);
+        }
+        add_leaves(f, leaves, row, batch->feature_stride, batch->out + r, batch->out_rows);
+    }
+    free(leaves);
+    return 0;
 }

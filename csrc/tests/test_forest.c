@@ -25,7 +25,8 @@ static rk_forest_source small(void) {
     return (rk_forest_source){.n_features = 2, .n_outputs = 1, .n_trees = 2, .n_sets = 1,
                               .node_begin = node_begin, .split_feature = split_feature, .decision = decision,
                               .threshold = threshold, .category_set = category_set, .left = left, .right = right,
-                              .leaf_value = leaf_value, .set_begin = set_begin, .set_words = set_words};
+                              .leaf_value = leaf_value, .set_begin = set_begin, .set_words = set_words,
+                              .flags = RK_FOREST_FLUSH_ZERO};
 }
 
 static void test_contract(void) {
@@ -39,13 +40,18 @@ static void test_contract(void) {
     double out[9];
     for (int tier = 0; tier < RK_FOREST_N_TIERS; tier++) {
         memset(out, 0, sizeof out);
-        CHECK(rk_forest_score(forest, (rk_forest_tier)tier, matrix, 9, 9, out) == 0);
+        if (!rk_forest_has_tier(forest, (rk_forest_tier)tier)) {
+            CHECK(rk_forest_score(forest, (rk_forest_tier)tier, matrix, 9, 9, 1, out) == -1);
+            continue;
+        }
+        CHECK(rk_forest_score(forest, (rk_forest_tier)tier, matrix, 9, 9, 1, out) == 0);
         CHECK(memcmp(out, expected, sizeof out) == 0);
     }
     int32_t leaves[18];
-    rk_forest_leaf(forest, matrix, 9, 9, leaves);
+    rk_forest_leaf(forest, matrix, 9, 9, 1, leaves);
     CHECK(leaves[0] == 0 && leaves[2] == 1 && leaves[4] == 2 && leaves[9] == 0);
-    CHECK(rk_forest_features(forest) == 2 && rk_forest_outputs(forest) == 1 && rk_forest_trees(forest) == 2);
+    const rk_forest_source *given = rk_forest_as_source(forest);
+    CHECK(given->n_features == 2 && given->n_outputs == 1 && given->n_trees == 2 && given->tree_output[1] == 0);
     rk_forest_free(forest);
 
     rk_forest_free(NULL);
@@ -200,6 +206,7 @@ static void test_random_arrays(void) {
         s.decision = decisions;
         s.threshold = thresholds;
         s.leaf_value = leaves;
+        s.flags = next() % 8;
         rk_forest_fault fault;
         rk_forest *forest = rk_forest_build(&s, &fault);
         CHECK((forest != NULL) == (fault.status == RK_FOREST_OK));
@@ -217,10 +224,12 @@ static void test_random_arrays(void) {
                 matrix[i] = next() % 8 ? matrix[i] : NAN;
             }
             size_t rows = next() % 71;
-            rk_forest_score(forest, RK_FOREST_SCALAR, matrix, rows, 70, expected);
+            rk_forest_score(forest, RK_FOREST_SCALAR, matrix, rows, 70, 1, expected);
             for (int tier = 0; tier < RK_FOREST_N_TIERS; tier++) {
-                CHECK(rk_forest_score(forest, (rk_forest_tier)tier, matrix, rows, 70, out) == 0);
-                CHECK(memcmp(out, expected, rows * sizeof *out) == 0);
+                if (rk_forest_has_tier(forest, (rk_forest_tier)tier)) {
+                    CHECK(rk_forest_score(forest, (rk_forest_tier)tier, matrix, rows, 70, 1, out) == 0);
+                    CHECK(memcmp(out, expected, rows * sizeof *out) == 0);
+                }
             }
             rk_forest_free(forest);
         }

@@ -1,10 +1,15 @@
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Buffer
 
 MAX_FEATURES: int
 MAX_OUTPUTS: int
 MAX_TREES: int
 MAX_LEAVES_PER_TREE: int
+FLUSH_ZERO: int
+NEGATIVE_IN_NO_SET: int
+FLOAT_SUMS: int
+VECTOR_LEAVES: int
 TIERS: dict[str, int]
 
 class ForestError(ValueError):
@@ -36,17 +41,43 @@ class Forest:
         leaf_value: NDArray[np.float64],
         set_begin: NDArray[np.uint32],
         set_words: NDArray[np.uint32],
+        flags: int = 0,
+        tree_output: NDArray[np.uint32] | None = None,
+        base: NDArray[np.float64] | None = None,
+        linear_begin: NDArray[np.uint32] | None = None,
+        linear_feature: NDArray[np.int32] | None = None,
+        linear_coefficient: NDArray[np.float64] | None = None,
+        linear_constant: NDArray[np.float64] | None = None,
+        node_cover: NDArray[np.float64] | None = None,
+        leaf_cover: NDArray[np.float64] | None = None,
     ) -> None: ...
+    @staticmethod
+    def from_image(image: Buffer) -> Forest:
+        """A forest over bytes that `image` gave, such as a mapped file: nothing is copied, `image` is kept.
+
+        It must be aligned to 64 bytes and never change. ForestError if it is not such an image, or a damaged one.
+        """
+
+    def image(self) -> bytes:
+        """The whole forest as one block of bytes without pointers, for `from_image`."""
+
     @property
     def features(self) -> int: ...
     @property
     def outputs(self) -> int: ...
     @property
     def trees(self) -> int: ...
-    def score(self, matrix: NDArray[np.float32], tier: str = "auto") -> NDArray[np.float64]:
-        """Sums (outputs, rows) of a float32 matrix (features, rows), last axis contiguous.
+    def has_tier(self, tier: str) -> bool:
+        """Whether this processor and this forest can use a tier. KeyError if there is no such tier."""
 
-        `tier` is a key of TIERS; all give the same bits. ValueError if the matrix does not fit.
+    def chosen_tier(self, rows: int) -> str:
+        """The tier that "auto" takes for so many rows."""
+
+    def score(self, matrix: NDArray[np.float32], tier: str = "auto") -> NDArray[np.float64]:
+        """Sums (outputs, rows) of a float32 matrix (features, rows), with any strides.
+
+        Contiguous rows of the matrix (features side by side in memory) are fastest. `tier` is a key of TIERS; all give
+        the same bits. ValueError if the matrix does not fit or the tier is not to be had.
         """
 
     def leaves(self, matrix: NDArray[np.float32]) -> NDArray[np.int32]:

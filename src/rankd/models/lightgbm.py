@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rankd import limits
 from rankd.errors import ModelFileError
-from rankd.kernels.forest import Forest, ForestError
+from rankd.kernels.forest import FLUSH_ZERO, Forest, ForestError
 from rankd.models.forest import ForestScorer
 from rankd.models.objective import IDENTITY, parse_objective
 
@@ -45,6 +45,7 @@ _INTEGERS = re.compile(rb"-?[0-9]{1,10}(?: -?[0-9]{1,10})*")
 _NUMBER = rb"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?(?:[eE][+-]?[0-9]{1,5})?|inf)"
 _NUMBERS = re.compile(_NUMBER + rb"(?: " + _NUMBER + rb")*")
 _CATEGORICAL = 1
+_DEFAULT_LEFT = 2
 _BUILDER_KEYS = {"decision": "decision_type", "left": "left_child", "right": "right_child"}
 """The file's keys for the builder's arrays, where they differ."""
 
@@ -323,9 +324,10 @@ def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
         return Forest(
             features=features,
             outputs=outputs,
+            flags=FLUSH_ZERO,
             node_begin=np.cumsum([0, *(t.nodes for t in trees)]).astype(np.uint32),
             split_feature=np.concatenate([t.split_feature for t in trees]),
-            decision=np.concatenate([t.decision for t in trees]),
+            decision=np.concatenate([_missing_right(t.decision) for t in trees]),
             threshold=np.concatenate([t.threshold for t in trees]),
             category_set=np.concatenate(
                 [t.category_set + np.int32(base) for t, base in zip(trees, set_base[:-1], strict=True)]
@@ -340,6 +342,11 @@ def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
         section = trees[error.tree].section
         key = _BUILDER_KEYS.get(error.array, error.array)
         raise ModelFileError(f"{key}[{error.index}] of tree {error.tree} {error.reason}", section.at(key)) from None
+
+
+def _missing_right(decision: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """LightGBM's predictor sends NaN right at a categorical node, whatever its default direction."""
+    return np.where(decision & _CATEGORICAL, decision & ~np.uint8(_DEFAULT_LEFT), decision)
 
 
 def _show(value: bytes) -> str:
