@@ -181,9 +181,6 @@ cdef class Forest:
     cdef rk_forest *_forest
     cdef object _borrowed
 
-    def __cinit__(self):
-        self._forest = NULL
-
     def __init__(
         self,
         *,
@@ -213,10 +210,8 @@ cdef class Forest:
         cdef rk_forest_fault fault
         cdef Py_ssize_t trees = node_begin.shape[0] - 1
         cdef list keep = []
-        if self._forest != NULL:
-            raise TypeError("a Forest is immutable")
-        if trees < 1 or set_begin.shape[0] < 1 or trees > RK_FOREST_MAX_TREES:
-            raise ForestError("counts", 0, 0, "node_begin or set_begin is too short or too long")
+        if self._forest != NULL or trees < 1 or set_begin.shape[0] < 1 or trees > RK_FOREST_MAX_TREES:
+            raise ForestError("counts", 0, 0, "node_begin or set_begin is too short or too long, or the forest is already built")
         cdef Py_ssize_t nodes = node_begin[trees]
         cdef Py_ssize_t leaves = nodes + trees
         cdef Py_ssize_t sets = set_begin.shape[0] - 1
