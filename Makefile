@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions real bench wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions real bench bench-forest wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -60,6 +60,9 @@ real: setup-dev ## rank real catalogues and judgments (data: RANKD_DATA, default
 bench: setup-dev $(VENV)/.bench ## CPU per Rank beside a bare echo, start-up, memory
 	@$(PY) load_tests/bench_rank.py $(BENCH_ARGS)
 
+bench-forest: $(VENV)/.built $(VENV)/.bench $(VENV)/.peers ## forest scoring beside the libraries and compilers of the same models
+	@$(PY) load_tests/bench_forest.py $(BENCH_ARGS)
+
 wheel-test: setup-dev ## build sdist and wheel, install it elsewhere, test that
 	@$(PY) tools/wheel_test.py
 
@@ -95,6 +98,13 @@ $(VENV)/.bench: $(VENV)/.run
 	@$(PY) tools/requirements.py bench > $(VENV)/bench.txt
 	@$(INSTALL) -r $(VENV)/bench.txt
 	@touch $@
+
+# One by one: a peer that won't install here is named, again by the benchmark, and the others are measured.
+$(VENV)/.peers: $(VENV)/.run
+	@echo "rankd: installing peers to measure against"
+	@missing=0; for peer in $$($(PY) tools/requirements.py peers); do \
+		$(INSTALL) "$$peer" || { echo "rankd: $$peer does not install here"; missing=1; }; \
+	done; [ $$missing = 1 ] || touch $@
 
 $(VENV)/.built: $(VENV)/.run setup.py $(COMPILED)
 	@echo "rankd: generating contracts, compiling kernels"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -70,14 +71,21 @@ def write_section(document: Path, name: str, text: str) -> bool:
     return bool(count)
 
 
-def plot_cpu(file: Path, sizes: Sequence[int], lines: dict[str, Sequence[float]]) -> None:
-    """CPU per call over the number of candidates, both axes logarithmic, one line per forest and one for the echo."""
+def svg_pyplot() -> ModuleType:
+    """matplotlib.pyplot for SVG files with text as text; the same figures give the same file."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "rankd"  # the same figures give the same file
+    mpl.rcParams["svg.hashsalt"] = "rankd"
     mpl.rcParams["svg.fonttype"] = "none"
     import matplotlib.pyplot as plt
+
+    return plt
+
+
+def plot_cpu(file: Path, sizes: Sequence[int], lines: dict[str, Sequence[float]]) -> None:
+    """CPU per call over the number of candidates, both axes logarithmic, one line per forest and one for the echo."""
+    plt = svg_pyplot()
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     figure, axes = plt.subplots(figsize=(7, 4))

@@ -1,0 +1,1 @@
+"""What bench_forest.py is made of: data, models, engines, the clock, the tables."""
