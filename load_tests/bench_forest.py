@@ -5,9 +5,10 @@
     make bench-forest BENCH_ARGS="--shapes 500x64x136 --engines lleaves lightgbm"
     make bench-forest BENCH_ARGS="--write docs"               # and into docs/kernels.md, with the plot
 
-One process, one thread, one core. Every engine is called through a C function in a loop in C
+One process, one thread. Every engine is called through a C function in a loop in C
 (load_tests/bench/forest/driver.c), CatBoost through Python, as PyPI has no package with its C library. In each
-round every engine scores for some 20 ms, in turns; reported are medians over the rounds and their ratios.
+round every engine scores for some 20 ms, in turns; reported are medians over the rounds and their ratios. The
+clock is the CPU time of the process, all threads: what else the machine does adds little to it.
 The rows are not those of training; a call scores the next ones, so that no branch predictor learns
 them by heart. Peers get row-major rows, lleaves already in double; of several settings the fastest counts.
 

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.forest.libraries import TRAINERS
+from bench.forest.libraries import TRAINERS, catboost_json
 from bench.forest.shapes import DATA_VERSION, SCORED_ROWS, Shape, TrainingSet, make_rows, make_training_set
 
 
@@ -37,6 +36,11 @@ def cpu_key() -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
 
 
+def cpu_s() -> float:
+    """CPU seconds of this process and the children it waited for, user and system."""
+    return sum(os.times()[:4])
+
+
 def file_name(maker: str, versions: list[str], subject: str, suffix: str, settings: str = "") -> str:
     """`lightgbm-4.7.0-d1-500x31x100.txt`: the maker with its versions, the data version, what it is made for."""
     parts = [maker, *versions, f"d{DATA_VERSION}", subject, *([settings] if settings else [])]
@@ -44,7 +48,7 @@ def file_name(maker: str, versions: list[str], subject: str, suffix: str, settin
 
 
 class Cache:
-    """A folder of such files, each with a note beside it of how long it took to make."""
+    """A folder of such files, each with a note beside it of the CPU time it took to make."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,10 +61,10 @@ class Cache:
         if not path.exists():
             say(f"  making {name} …")
             partial = path.with_name(f"{path.stem}.part{os.getpid()}{path.suffix}")
-            started = time.perf_counter()
+            started = cpu_s()
             try:
                 make(partial)
-                seconds = time.perf_counter() - started
+                seconds = cpu_s() - started
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -69,7 +73,7 @@ class Cache:
         return path
 
     def seconds(self, name: str) -> float | None:
-        """How long it took to make; None if that is not known."""
+        """CPU seconds it took to make; None if that is not known."""
         note = self.folder / (name + ".note")
         if not note.exists():
             return None
@@ -83,10 +87,18 @@ class Cache:
         return np.load(path)  # type: ignore[no-any-return]
 
     def model(self, library: str, shape: Shape) -> Path:
-        """The library's model of that shape. ImportError if the library is not installed."""
+        """The library's model of that shape, in the format that rankd reads; CatBoost's .cbm lies beside it.
+
+        ImportError if the library is not installed.
+        """
         suffix, train = TRAINERS[library]
-        name = file_name(library, [importlib.import_module(library).__version__], str(shape), suffix)
-        return self.made(name, lambda file: train(shape, self._training_set(shape.features), file))
+        versions = [importlib.import_module(library).__version__]
+        name = file_name(library, versions, str(shape), suffix)
+        trained = self.made(name, lambda file: train(shape, self._training_set(shape.features), file))
+        if library != "catboost":
+            return trained
+        name = file_name(library, versions, str(shape), "json")
+        return self.made(name, lambda file: catboost_json(trained, file))
 
     def _training_set(self, features: int) -> TrainingSet:
         if features not in self._training_sets:

@@ -47,7 +47,7 @@ def train_xgboost(shape: Shape, data: TrainingSet, file: Path) -> None:
 
 
 def train_catboost(shape: Shape, data: TrainingSet, file: Path) -> None:
-    """CatBoost's JSON and, beside it with the suffix .cbm, its own binary format."""
+    """CatBoost's own binary format; rankd reads the JSON that `catboost_json` makes of it."""
     import catboost
 
     model = catboost.CatBoost(
@@ -58,14 +58,22 @@ def train_catboost(shape: Shape, data: TrainingSet, file: Path) -> None:
         }
     )  # fmt: skip
     model.fit(catboost.Pool(data.rows, data.grades, thread_count=1))
-    model.save_model(str(file.with_suffix(".cbm")))
-    model.save_model(str(file), format="json")
+    model.save_model(str(file))
+
+
+def catboost_json(model: Path, file: Path) -> None:
+    """A model as CatBoost's JSON."""
+    import catboost
+
+    booster = catboost.CatBoost()
+    booster.load_model(str(model))
+    booster.save_model(str(file), format="json")
 
 
 TRAINERS: dict[str, tuple[str, Callable[[Shape, TrainingSet, Path], None]]] = {
     "lightgbm": ("txt", train_lightgbm),
     "xgboost": ("json", train_xgboost),
-    "catboost": ("json", train_catboost),
+    "catboost": ("cbm", train_catboost),
 }
 """Library: suffix of its model file, how it is trained."""
 

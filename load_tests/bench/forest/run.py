@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +20,6 @@ from rankd.errors import ModelFileError
 
 ROWS = 4_000
 """Scored rows; every batch size divides it."""
-
-
-@contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """This process has one core, so that no engine gains by a second thread."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 class Bench:
@@ -99,8 +86,7 @@ class Bench:
         theirs = {(peer.name, setting): r for peer in peers for setting, r in peer.runners(batch).items()}
         for runner in ours.values():
             runner.run(0, runner.blocks)
-        with one_core():
-            timings = measure.alternate(ours | theirs, self._effort)
+        timings = measure.alternate(ours | theirs, self._effort)
         for engine in dict.fromkeys(engine for engine, _ in timings):
             self.results.add(str(shape), batch, engine, {s: t for (e, s), t in timings.items() if e == engine})
         for library, rankd in rankds.items():

@@ -7,16 +7,11 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.forest.clock import CRunner, Runner, Step, block_addresses
+from bench.forest.clock import CRunner, Runner, Step, address, block_addresses
 from bench.forest.engines.peer import Job, Peer
 
 _RAW_SCORE = 1
 _FLOAT32 = 0
-
-
-def address(function: ctypes._CFuncPtr) -> int:
-    """Where a function of a loaded library is."""
-    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 class LightGbm(Peer):

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.forest.cache import cpu_key, file_name
-from bench.forest.clock import CRunner, Runner, Step, block_addresses
-from bench.forest.engines.lightgbm_c import address
+from bench.forest.clock import CRunner, Runner, Step, address, block_addresses
 from bench.forest.engines.peer import Job, Peer
 
 TREES_PER_UNIT = 25

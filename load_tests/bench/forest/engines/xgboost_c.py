@@ -6,8 +6,7 @@ import ctypes
 import json
 from collections.abc import Mapping
 
-from bench.forest.clock import CRunner, Runner, Step, block_addresses
-from bench.forest.engines.lightgbm_c import address
+from bench.forest.clock import CRunner, Runner, Step, address, block_addresses
 from bench.forest.engines.peer import Job, Peer
 
 _CONFIGURATION = {
