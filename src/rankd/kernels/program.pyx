@@ -7,6 +7,7 @@ import numpy as np
 
 cimport numpy as cnp
 
+from rankd.kernels.arrays cimport array_data, array_size
 from rankd.types.columns import (
     CategoryColumn,
     EmbeddingColumn,
@@ -47,24 +48,6 @@ _REFUSALS = {
     RK_PROGRAM_BAD_ARG: "argument out of range or of another kind in op",
     RK_PROGRAM_BAD_OUTPUT: "no numeric register for output",
 }
-
-
-cdef void *_data(object array, int type_number, int dimensions, str what) except? NULL:
-    """The data of an array that has the type, dimensions and layout the kernel reads."""
-    if not cnp.PyArray_Check(array):
-        raise ValueError(f"{what}: expected an ndarray, got {type(array).__name__}")
-    cdef cnp.ndarray checked = array
-    if (cnp.PyArray_TYPE(checked) != type_number or cnp.PyArray_NDIM(checked) != dimensions
-            or not cnp.PyArray_ISCARRAY_RO(checked)):
-        raise ValueError(
-            f"{what}: expected a C-contiguous, aligned array of {np.dtype(<object>cnp.PyArray_DescrFromType(type_number))}"
-            f" with {dimensions} dimension(s), got {array.dtype} with {array.ndim}, strides {array.strides}"
-        )
-    return cnp.PyArray_DATA(checked)
-
-
-cdef inline int64_t _size(object array):
-    return cnp.PyArray_DIM(<cnp.ndarray>array, 0)
 
 
 cdef class ProgramKernel:
@@ -137,16 +120,16 @@ cdef class ProgramKernel:
             raise ValueError(f"{label}: expected {_CLASSES[kind].__name__}, got {type(column).__name__}")
         if kind == RK_KIND_NUMBER:
             values = column.values
-            view.data = _data(values, cnp.NPY_FLOAT64, 1, label)
-            view.rows = _size(values)
+            view.data = array_data(values, cnp.NPY_FLOAT64, 1, label)
+            view.rows = array_size(values)
         elif kind == RK_KIND_CATEGORY:
             values = column.codes
-            view.data = _data(values, cnp.NPY_INT32, 1, label)
-            view.rows = _size(values)
+            view.data = array_data(values, cnp.NPY_INT32, 1, label)
+            view.rows = array_size(values)
         elif kind == RK_KIND_EMBEDDING:
             values = column.values
-            view.data = _data(values, cnp.NPY_FLOAT32, 2, label)
-            view.rows = _size(values)
+            view.data = array_data(values, cnp.NPY_FLOAT32, 2, label)
+            view.rows = array_size(values)
             if cnp.PyArray_DIM(<cnp.ndarray>values, 1) != self._inputs[i].dimension:
                 raise ValueError(f"{label}: expected dimension {self._inputs[i].dimension}, got {values.shape[1]}")
         else:
@@ -159,23 +142,23 @@ cdef class ProgramKernel:
         lengths = column.lengths
         if kind == RK_KIND_TEXT:
             data = column.data
-            view.data = _data(data, cnp.NPY_UINT8, 1, label)
+            view.data = array_data(data, cnp.NPY_UINT8, 1, label)
         elif kind == RK_KIND_SET:
             data = column.codes
-            view.data = _data(data, cnp.NPY_INT32, 1, label)
+            view.data = array_data(data, cnp.NPY_INT32, 1, label)
         else:
             data = column.keys
             values = column.values
-            view.data = _data(data, cnp.NPY_INT32, 1, label)
-            view.values = <const float *>_data(values, cnp.NPY_FLOAT32, 1, label)
-            if _size(values) != _size(data):
-                raise ValueError(f"{label}: {_size(data)} keys but {_size(values)} values")
-        view.offsets = <const int64_t *>_data(offsets, cnp.NPY_INT64, 1, label)
-        view.lengths = <const int32_t *>_data(lengths, cnp.NPY_INT32, 1, label)
-        if _size(offsets) != _size(lengths):
-            raise ValueError(f"{label}: {_size(offsets)} offsets but {_size(lengths)} lengths")
-        view.rows = _size(offsets)
-        view.data_length = _size(data)
+            view.data = array_data(data, cnp.NPY_INT32, 1, label)
+            view.values = <const float *>array_data(values, cnp.NPY_FLOAT32, 1, label)
+            if array_size(values) != array_size(data):
+                raise ValueError(f"{label}: {array_size(data)} keys but {array_size(values)} values")
+        view.offsets = <const int64_t *>array_data(offsets, cnp.NPY_INT64, 1, label)
+        view.lengths = <const int32_t *>array_data(lengths, cnp.NPY_INT32, 1, label)
+        if array_size(offsets) != array_size(lengths):
+            raise ValueError(f"{label}: {array_size(offsets)} offsets but {array_size(lengths)} lengths")
+        view.rows = array_size(offsets)
+        view.data_length = array_size(data)
         return 0
 
     def run(self, int64_t length, columns, dtype=np.float32):

@@ -10,12 +10,13 @@ column that was handed out points into the arena of its time and stays as it was
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.kernels.gather import GatherColumn
 from rankd.signals.categories import CategoryTable
 from rankd.signals.store import MapValues, SetValues, Values
 from rankd.signals.values import I64_MISSING, range_elements
@@ -51,8 +52,11 @@ class SignalColumn(Protocol):
     def clear(self, rows: Rows) -> None:
         """Makes rows missing."""
 
-    def read(self, rows: Rows) -> Column:
-        """A column as long as `rows`; -1 is missing. Defaults are not applied here."""
+    def parts(self) -> Sequence[GatherColumn]:
+        """Where its values lie, as of now: `grow` replaces the arrays."""
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        """The column of what was gathered from `parts`, which it takes from `gathered`."""
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         """Positions in `rows` that have a value, ascending, and the values as they were written."""
@@ -133,8 +137,11 @@ class FloatSignal(_ArraySignal):
     def __init__(self) -> None:
         super().__init__(np.float32, np.nan)
 
-    def read(self, rows: Rows) -> Column:
-        return NumericColumn(self._slots.take(rows).astype(np.float64))
+    def parts(self) -> Sequence[GatherColumn]:
+        return (GatherColumn("float", self._slots.array),)
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        return NumericColumn(next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         values = self._slots.take(rows)
@@ -149,11 +156,11 @@ class IntSignal(_ArraySignal):
         super().__init__(np.int64, I64_MISSING)
         self._divisor = divisor
 
-    def read(self, rows: Rows) -> Column:
-        values = self._slots.take(rows)
-        numbers = values / self._divisor
-        numbers[values == I64_MISSING] = np.nan
-        return NumericColumn(numbers)
+    def parts(self) -> Sequence[GatherColumn]:
+        return (GatherColumn("int64", self._slots.array, self._divisor),)
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        return NumericColumn(next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         values = self._slots.take(rows)
@@ -167,11 +174,11 @@ class BoolSignal(_ArraySignal):
     def __init__(self) -> None:
         super().__init__(np.int8, -1)
 
-    def read(self, rows: Rows) -> Column:
-        values = self._slots.take(rows)
-        numbers = values.astype(np.float64)
-        numbers[values < 0] = np.nan
-        return NumericColumn(numbers)
+    def parts(self) -> Sequence[GatherColumn]:
+        return (GatherColumn("int8", self._slots.array),)
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        return NumericColumn(next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         values = self._slots.take(rows)
@@ -189,8 +196,11 @@ class CategorySignal(_ArraySignal):
     def put(self, rows: Rows, values: Values) -> None:
         self._slots.array[rows] = self._categories.codes(cast(Sequence[str], values))
 
-    def read(self, rows: Rows) -> Column:
-        return CategoryColumn(self._slots.take(rows))
+    def parts(self) -> Sequence[GatherColumn]:
+        return (GatherColumn("code", self._slots.array),)
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        return CategoryColumn(next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         codes = self._slots.take(rows)
@@ -204,8 +214,11 @@ class EmbeddingSignal(_ArraySignal):
     def __init__(self, dimension: int) -> None:
         super().__init__(np.float32, np.nan, (dimension,))
 
-    def read(self, rows: Rows) -> Column:
-        return EmbeddingColumn(self._slots.take(rows))
+    def parts(self) -> Sequence[GatherColumn]:
+        return (GatherColumn("vector", self._slots.array),)
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        return EmbeddingColumn(next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         values = self._slots.take(rows)
@@ -245,6 +258,10 @@ class Ragged:
         self._discard(rows)
         self._offsets.clear(rows)
         self._lengths.clear(rows)
+
+    def parts(self) -> Sequence[GatherColumn]:
+        """Offsets and lengths, to be gathered in this order."""
+        return GatherColumn("offset", self._offsets.array), GatherColumn("code", self._lengths.array)
 
     def ranges(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Offsets and lengths of rows; length -1 where missing."""
@@ -300,8 +317,11 @@ class TextSignal:
         self._written.clear(rows)
         self._normal.clear(rows)
 
-    def read(self, rows: Rows) -> Column:
-        return TextColumn(self._normal.arenas[0], *self._normal.ranges(rows))
+    def parts(self) -> Sequence[GatherColumn]:
+        return self._normal.parts()
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        return TextColumn(self._normal.arenas[0], next(gathered), next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         offsets, lengths = self._written.ranges(rows)
@@ -345,8 +365,11 @@ class SetSignal:
     def clear(self, rows: Rows) -> None:
         self._ragged.clear(rows)
 
-    def read(self, rows: Rows) -> Column:
-        return SetColumn(self._ragged.arenas[0], *self._ragged.ranges(rows))
+    def parts(self) -> Sequence[GatherColumn]:
+        return self._ragged.parts()
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
+        return SetColumn(self._ragged.arenas[0], next(gathered), next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         offsets, lengths = self._ragged.ranges(rows)
@@ -381,9 +404,12 @@ class MapSignal:
     def clear(self, rows: Rows) -> None:
         self._ragged.clear(rows)
 
-    def read(self, rows: Rows) -> Column:
+    def parts(self) -> Sequence[GatherColumn]:
+        return self._ragged.parts()
+
+    def column(self, gathered: Iterator[NDArray[Any]]) -> Column:
         keys, values = self._ragged.arenas
-        return MapColumn(keys, values, *self._ragged.ranges(rows))
+        return MapColumn(keys, values, next(gathered), next(gathered))
 
     def get(self, rows: Rows) -> tuple[Rows, Values]:
         offsets, lengths = self._ragged.ranges(rows)

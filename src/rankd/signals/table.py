@@ -8,12 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.kernels.gather import Gather, GatherColumn
 from rankd.kernels.id_index import IdIndex
 from rankd.signals.categories import CategoryTable
 from rankd.signals.columns import MIN_CAPACITY, Rows, SignalColumn, Slots, make_column
 from rankd.signals.store import ColumnValues, SignalRows, StoredRows, Values
-from rankd.types.columns import Column, NumericColumn
 from rankd.types.schema import Entity, Signal
+
+_NEVER_MS = 2**63 - 1
+"""A TTL that nothing outlives."""
+
+_MOST_READINGS = 64
+"""How many combinations of signals are remembered; a profile asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,28 @@ class _Kept:
         expired = now_ms - self.written_ms.take(rows) >= round(self.signal.ttl_s * 1000)
         return np.where(expired, -1, rows) if expired.any() else rows
 
+    def gathered(self, part: GatherColumn) -> GatherColumn:
+        """`part` of the column with the signal's default and TTL."""
+        missing = np.nan if self.signal.default is None else self.signal.default
+        if self.written_ms is None or self.signal.ttl_s is None:
+            return part._replace(missing=missing)
+        ttl_ms = min(round(self.signal.ttl_s * 1000), _NEVER_MS)
+        return part._replace(missing=missing, written_ms=self.written_ms.array, ttl_ms=ttl_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How some signals are read in one call, until the table grows."""
+
+    gather: Gather
+    columns: Sequence[tuple[str, SignalColumn]]
+
+    @classmethod
+    def of(cls, kept: Mapping[str, _Kept], signals: Sequence[str]) -> _Reading:
+        """Of signals by name, distinct."""
+        parts = [kept[name].gathered(part) for name in signals for part in kept[name].column.parts()]
+        return cls(Gather(parts), [(name, kept[name].column) for name in signals])
+
 
 class EntityTable:
     """Synchronous, and not safe for threads: its owner is the event loop."""
@@ -47,6 +75,7 @@ class EntityTable:
         self._written_ms = Slots(np.int64, 0)
         self._journal_keys = Slots(np.int64, -1)
         self._capacity = 0
+        self._readings: dict[tuple[str, ...], _Reading] = {}
 
     def __len__(self) -> int:
         return len(self._index)
@@ -105,15 +134,13 @@ class EntityTable:
     def read(self, ids: Sequence[str], signals: Sequence[str], now_s: float) -> SignalRows:
         """See SignalStore.read."""
         rows = self._index.find(ids)
-        now_ms = round(now_s * 1000)
-        columns: dict[str, Column] = {}
-        for name in signals:
-            kept = self._kept[name]
-            column = kept.column.read(kept.live(rows, now_ms))
-            if kept.signal.default is not None and isinstance(column, NumericColumn):
-                # The array was made for this call, so it may be filled in place.
-                column.values[np.isnan(column.values)] = kept.signal.default
-            columns[name] = column
+        reading = self._readings.get(tuple(signals))
+        if reading is None:
+            if len(self._readings) == _MOST_READINGS:
+                self._readings.clear()
+            reading = self._readings[tuple(signals)] = _Reading.of(self._kept, signals)
+        gathered = iter(reading.gather.read(rows, round(now_s * 1000)))
+        columns = {name: column.column(gathered) for name, column in reading.columns}
         return SignalRows(columns, rows >= 0)
 
     def get(self, ids: Sequence[str], signals: Sequence[str], now_s: float) -> StoredRows:
@@ -141,6 +168,7 @@ class EntityTable:
         return len(rows)
 
     def _grow(self, capacity: int) -> None:
+        self._readings.clear()
         for kept in self._kept.values():
             kept.column.grow(capacity)
             if kept.written_ms is not None:
