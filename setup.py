@@ -93,9 +93,11 @@ class build_ext_with_library(build_ext):
             compiled = pool.map(self.compile_kernel, sorted(ROOT.glob("csrc/*.c")))
             objects = [name for names in compiled for name in names]
         if objects:
+            library = Path(self.build_temp) / "librankd_c.a"
+            library.unlink(missing_ok=True)  # ar would keep the objects of sources that are gone
             self.compiler.create_static_lib(objects, "rankd_c", output_dir=self.build_temp)
             for extension in self.extensions:
-                extension.extra_objects = [str(Path(self.build_temp) / "librankd_c.a")]
+                extension.extra_objects = [str(library)]
         super().build_extensions()
 
     def compile_kernel(self, source: Path) -> list[str]:
