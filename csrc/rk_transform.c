@@ -48,8 +48,23 @@ void rk_transform_apply(rk_transform transform, double parameter, size_t outputs
     case RK_TRANSFORM_SOFTMAX:
         softmax(outputs, rows, values);
         break;
+    case RK_TRANSFORM_STEP:
+        for (size_t i = 0; i < n; i++) {
+            values[i] = values[i] > 0.0;
+        }
+        break;
     case RK_TRANSFORM_IDENTITY:
     case RK_TRANSFORM_N:
         break;
     }
+}
+
+float rk_transform_margin(rk_transform transform, float score) {
+    if (transform == RK_TRANSFORM_SIGMOID) {
+        if (!(score >= 0.0f && score <= 1.0f)) {
+            return NAN;
+        }
+        return -logf(1.0f / fminf(fmaxf(score, 1e-6f), 1.0f - 1e-6f) - 1.0f);
+    }
+    return transform == RK_TRANSFORM_EXP ? logf(score) : score;
 }

@@ -42,6 +42,15 @@ MAX_TREES = 100_000
 MAX_LEAVES_PER_TREE = 65_536
 MAX_MODEL_FEATURES = 65_536
 MAX_MODEL_OUTPUTS = 1_024
+MAX_MODEL_VALUES = 4_000_000
+"""Objects, lists, texts and single numbers of a JSON or UBJSON model file; lists of numbers count once."""
+MAX_MODEL_DEPTH = 32
+MAX_MODEL_TEXT_BYTES = 1024**2
+MAX_MODEL_ARRAY = 2**24
+MAX_MODEL_NUMBERS = 2**28
+"""Numbers in one list of a model file, and in all of them."""
+MAX_MODEL_CATEGORY_WORDS = 2**26
+"""Words of 32 categories in all category sets of a model."""
 
 
 @dataclass(frozen=True, slots=True)

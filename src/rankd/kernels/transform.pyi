@@ -8,3 +8,6 @@ def apply_transform(name: str, parameter: float, values: NDArray[np.float64]) ->
 
     `parameter` is the sigmoid's factor; the others ignore it. KeyError for an unknown name.
     """
+
+def margin(name: str, score: float) -> float:
+    """The raw sum that a float32 `score` stands for under the transform `name`; float32, not finite out of its range."""

@@ -11,8 +11,10 @@ cdef extern from "rk_transform.h" nogil:
         RK_TRANSFORM_SIGMOID
         RK_TRANSFORM_LOG1P_EXP
         RK_TRANSFORM_SOFTMAX
+        RK_TRANSFORM_STEP
 
     void rk_transform_apply(rk_transform transform, double parameter, size_t outputs, size_t rows, double *values)
+    float rk_transform_margin(rk_transform transform, float score)
 
 
 TRANSFORMS = {
@@ -22,6 +24,7 @@ TRANSFORMS = {
     "sigmoid": RK_TRANSFORM_SIGMOID,
     "log1p_exp": RK_TRANSFORM_LOG1P_EXP,
     "softmax": RK_TRANSFORM_SOFTMAX,
+    "step": RK_TRANSFORM_STEP,
 }
 
 
@@ -32,3 +35,7 @@ def apply_transform(str name, double parameter, double[:, ::1] values):
     if outputs and rows:
         with nogil:
             rk_transform_apply(transform, parameter, outputs, rows, &values[0, 0])
+
+
+def margin(str name, float score):
+    return rk_transform_margin(TRANSFORMS[name], score)

@@ -5,5 +5,15 @@ from rankd.models.lightgbm import parse_lightgbm
 from rankd.models.linear import LinearScorer, parse_linear
 from rankd.models.load import load_model
 from rankd.models.scorer import LoadedModel, Scorer
+from rankd.models.xgboost import parse_xgboost
 
-__all__ = ["ForestScorer", "LinearScorer", "LoadedModel", "Scorer", "load_model", "parse_lightgbm", "parse_linear"]
+__all__ = [
+    "ForestScorer",
+    "LinearScorer",
+    "LoadedModel",
+    "Scorer",
+    "load_model",
+    "parse_lightgbm",
+    "parse_linear",
+    "parse_xgboost",
+]

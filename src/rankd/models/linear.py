@@ -28,14 +28,23 @@ class LinearScorer:
     """The Scorer of linear models."""
 
     def __init__(
-        self, weights: Mapping[str, float], intercept: float, transform: str, missing: Mapping[str, float]
+        self,
+        weights: Mapping[str, float],
+        intercept: float,
+        transform: str,
+        missing: Mapping[str, float],
+        precision: type[np.float64 | np.float32] = np.float64,
     ) -> None:
-        """`weights` in summing order; `missing` substitutes NaN of the features it names."""
+        """`weights` in summing order; `missing` substitutes NaN of the features it names.
+
+        `precision`: what products and sums are rounded to (XGBoost's linear models: float32).
+        """
         self._feature_names = tuple(weights)
         self._weights = tuple(weights.values())
         self._substitutes = tuple(missing.get(name) for name in weights)
         self._intercept = intercept
         self._transform = transform
+        self._precision = precision
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -50,17 +59,18 @@ class LinearScorer:
         if matrix.dtype != np.float32 or matrix.ndim != 2 or matrix.shape[0] != len(self._weights):
             expected = f"a float32 matrix ({len(self._weights)}, rows)"
             raise ValueError(f"expected {expected}, got {matrix.dtype} {matrix.shape}")
-        sums = np.full((1, matrix.shape[1]), self._intercept)
+        sums = np.full((1, matrix.shape[1]), self._intercept, self._precision)
         with np.errstate(all="ignore"):  # infinities go where the sum leads them
             for row, weight, substitute in zip(matrix, self._weights, self._substitutes, strict=True):
-                term = row.astype(np.float64)
+                term = row.astype(self._precision)
                 term *= weight
                 absent = np.isnan(row)
                 term[absent] = 0.0 if substitute is None else weight * substitute
                 sums[0] += term
+        done = sums.astype(np.float64, copy=False)
         if not raw:
-            apply_transform(self._transform, 1.0, sums)
-        return sums
+            apply_transform(self._transform, 1.0, done)
+        return done
 
     def cost(self, rows: int) -> float:
         """See Scorer.cost: a weight costs about as much as a tree visit."""

@@ -11,11 +11,13 @@ from rankd.errors import ModelFileError
 from rankd.models.lightgbm import parse_lightgbm
 from rankd.models.linear import parse_linear
 from rankd.models.scorer import LoadedModel, Scorer
+from rankd.models.xgboost import parse_xgboost
 from rankd.types.profile import ModelSpec
 
 _PARSERS: dict[str, tuple[Callable[[bytes, str, Sequence[str] | None], Scorer], int]] = {
     "lightgbm": (parse_lightgbm, limits.MAX_MODEL_FILE_BYTES),
     "linear": (parse_linear, limits.MAX_LINEAR_FILE_BYTES),
+    "xgboost": (parse_xgboost, limits.MAX_MODEL_FILE_BYTES),
 }
 
 
