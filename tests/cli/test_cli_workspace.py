@@ -137,6 +137,22 @@ def test_check_finds_faults_of_expressions_and_model_files_together(shop: Path) 
     }
 
 
+@pytest.mark.parametrize("kind", ["json", "ubj"])
+def test_check_reads_an_xgboost_model(shop: Path, kind: str) -> None:
+    """The whole way from rankd.yaml; a damaged file is named with the place in it."""
+    from support.xgboost_boosters import model_bytes
+
+    names = sorted(load_workspace(shop, {}).profiles["search"].features, key=lambda f: f.name)[:1]
+    inputs = ", ".join([names[0].name, *(f"x{i}" for i in range(6))])
+    (shop / f"m.{kind}").write_bytes(model_bytes("exact", kind))
+    edit(shop, "\nserver:", f"\nmodels:\n  m: {{file: m.{kind}, format: xgboost, features: [{inputs}]}}\nserver:")
+    assert run("check", shop)[0] == 0
+    (shop / f"m.{kind}").write_bytes(model_bytes("exact", kind)[:-1])
+    (problem,) = check_fails(shop)
+    assert problem["path"] == "models.m.file"
+    assert "expected" in problem["message"]
+
+
 def test_check_without_a_workspace_says_how_to_start(tmp_path: Path) -> None:
     code, out, err = run("check", tmp_path)
     assert (code, out) == (2, "")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.boosters import booster
+from support.xgboost_boosters import model_bytes
 
 from rankd.errors import ModelFileError
 from rankd.kernels import forest
@@ -22,6 +23,14 @@ def test_lightgbm_file(tmp_path: Path) -> None:
     assert load_model(ModelSpec("ctr", str(path), "lightgbm", names)).scorer.feature_names == names
 
 
+@pytest.mark.parametrize("kind", ["json", "ubj"])
+def test_xgboost_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"m.{kind}"
+    path.write_bytes(model_bytes("binary:logistic", kind))
+    names = tuple("abcdefg")
+    assert load_model(ModelSpec("ctr", str(path), "xgboost", names)).scorer.feature_names == names
+
+
 def test_linear_file(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     path.write_text('{"format": "rankd.linear/1", "weights": {"price": -1}}')
@@ -35,7 +44,7 @@ def test_linear_file(tmp_path: Path) -> None:
         (".", "lightgbm", "expected a file"),
         ("/dev/zero", "linear", "expected a file"),
         ("nul\0.txt", "lightgbm", ""),
-        ("none.txt", "onnx", "models.m.format: expected format lightgbm or linear, got 'onnx'"),
+        ("none.txt", "onnx", "models.m.format: expected format lightgbm, linear, xgboost, got 'onnx'"),
     ],
 )
 def test_unreadable(path: str, format: str, message: str, tmp_path: Path) -> None:

@@ -131,5 +131,3 @@ def test_margin_is_the_inverse(name: str) -> None:
         raw = np.float64(margin(name, score))
         assert (1 / (1 + np.exp(-raw)) if name == "sigmoid" else np.exp(raw)) == pytest.approx(score, rel=1e-4)
     assert not np.isfinite(margin(name, -0.1))
-
-

@@ -205,7 +205,7 @@ def _train(name: str) -> xgb.Booster:
     with xgb.config_context(verbosity=0):
         model = xgb.train(options, data, trees, obj=custom)
         if refresh:
-            again = {"process_type": "update", "updater": "refresh,prune", "refresh_leaf": 1, "gamma": 2.0, "nthread": 1}
+            again = {"process_type": "update", "updater": "refresh,prune", "gamma": 2.0}
             half = xgb.DMatrix(x[::2], y[::2], nthread=1)
             model = xgb.train({**options, **again}, half, trees, xgb_model=model)
     return model[part[0] : part[1]] if part else model
@@ -255,8 +255,9 @@ def nasty_rows(name: str, rows: int, seed: int = 0, infinite: bool = False) -> N
         border = np.array(thresholds[f] or [0.5], np.float32)
         near = np.concatenate([border, *(np.nextafter(border, np.float32(end)) for end in (np.inf, -np.inf))])
         pool = np.concatenate([
-            near[infinite | np.isfinite(near)], np.array(special, np.float32), generator.normal(size=8).astype(np.float32),
-            np.full(6, np.nan, np.float32), generator.integers(-2, 520, 40).astype(np.float32),
+            near[infinite | np.isfinite(near)], np.array(special, np.float32),
+            generator.normal(size=8).astype(np.float32), np.full(6, np.nan, np.float32),
+            generator.integers(-2, 520, 40).astype(np.float32),
         ])  # fmt: skip
         result[:, f] = generator.choice(pool, rows)
     return result

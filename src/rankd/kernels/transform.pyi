@@ -10,4 +10,4 @@ def apply_transform(name: str, parameter: float, values: NDArray[np.float64]) ->
     """
 
 def margin(name: str, score: float) -> float:
-    """The raw sum that a float32 `score` stands for under the transform `name`; float32, not finite out of its range."""
+    """The raw sum, a float32, that a float32 `score` stands for under a transform; not finite out of its range."""

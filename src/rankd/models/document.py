@@ -88,7 +88,7 @@ class Place:
             raise self.fault(f"expected an object, got {_kind(self.value)}")
         for key in self.value:
             if key not in known:
-                raise self.fault(f"the key {ascii(key[: limits.MAX_NAME_CHARS])} is not known")
+                raise self.fault(f"the key {key[: limits.MAX_NAME_CHARS]!a} is not known")
 
     def items(self) -> list[Place]:
         """The entries of a list that is not one of numbers."""

@@ -28,7 +28,7 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     """
     if spec.format not in _PARSERS:
         raise ModelFileError(
-            f"expected format {' or '.join(_PARSERS)}, got {spec.format!r}", f"models.{spec.name}.format"
+            f"expected format {', '.join(_PARSERS)}, got {spec.format!r}", f"models.{spec.name}.format"
         )
     parse, max_bytes = _PARSERS[spec.format]
     data = _read(Path(spec.path), max_bytes)

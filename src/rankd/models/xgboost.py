@@ -93,11 +93,10 @@ def _outputs(learner: Place) -> int:
 def _feature_names(learner: Place, given: Sequence[str] | None) -> tuple[str, ...]:
     count = learner["learner_model_param"]["num_feature"].integer(1, limits.MAX_MODEL_FEATURES)
     numbered = tuple(f"f{i}" for i in range(count))
-    place = learner["feature_names"] if "feature_names" in learner else None
-    names = tuple(name.text() for name in place.items()) if place is not None else ()
-    if place is not None and names and (len(names) != count or len(set(names)) != count or "" in names):
-        raise place.fault(f"expected {count} distinct, non-empty names, got {len(names)}")
+    names = tuple(name.text() for name in learner["feature_names"].items()) if "feature_names" in learner else ()
     names = names or numbered
+    if len(names) != count or len(set(names)) != count or "" in names:
+        raise learner["feature_names"].fault(f"expected {count} distinct, non-empty names, got {len(names)}")
     if given is None:
         return names
     given = tuple(given)
@@ -107,9 +106,8 @@ def _feature_names(learner: Place, given: Sequence[str] | None) -> tuple[str, ..
         )
     if given != names and names != numbered:
         i = next(i for i in range(count) if given[i] != names[i])
-        raise learner["feature_names"].at(i).fault(
-            f"the declared feature {i} is {given[i]!r}, but the file names it {names[i]!r}"
-        )
+        place = learner["feature_names"].at(i)
+        raise place.fault(f"the declared feature {i} is {given[i]!r}, but the file names it {names[i]!r}")
     return given
 
 

@@ -29,7 +29,7 @@ _MAX_CATEGORY = 2**24 - 1
 
 @dataclass(slots=True)
 class Tree:
-    """`nodes` and `leaves`: the file's number of each. `set_words` of `set_sizes` each; cover is None if it is of no use."""
+    """`nodes` and `leaves`: the file's number of each. `cover`: of nodes and leaves; None if of no use."""
 
     place: Place
     nodes: NDArray[np.int64]
@@ -66,7 +66,7 @@ def read_tree(place: Place, features: int, outputs: int) -> Tree:
     default_left = place["default_left"].flags(count)
     category_set, set_sizes, set_words = _category_sets(place, categorical)
     condition = place["split_conditions"].floats(count)
-    # XGBoost sends what is in the set to the right, the kernel to the left: a categorical node's children change places.
+    # XGBoost sends what is in the set to the right, the kernel to the left: such a node's children change places.
     first, second = np.where(categorical, right, left), np.where(categorical, left, right)
     default_first = default_left != categorical
     decision = _MISSING_NAN | categorical * _CATEGORICAL | default_first * _DEFAULT_LEFT
@@ -114,10 +114,8 @@ def _reached(
     return kept
 
 
-def _thresholds(
-    place: Place, condition: NDArray[np.float32], numeric: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """XGBoost's x < t for float32 x is x <= the float32 before t. It writes infinite ones, too; but nothing is before -inf."""
+def _thresholds(place: Place, condition: NDArray[np.float32], numeric: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """XGBoost's x < t for float32 x is x <= the float32 before t. It writes t = inf, too; before -inf there is none."""
     bad = numeric & ~(condition > -np.inf)
     if bad.any():
         i = int(bad.argmax())

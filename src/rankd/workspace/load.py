@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -19,7 +19,7 @@ from rankd.types.profile import ContextFeature, ContextKind, Feature, ModelSpec,
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
 from rankd.workspace.environment import Override, apply_overrides, read_environment
 from rankd.workspace.explain import report_errors
-from rankd.workspace.sections import MODEL_FORMATS, ModelSection, ProfileSection, Root, SignalSection
+from rankd.workspace.sections import MODEL_FORMATS, ModelFormat, ModelSection, ProfileSection, Root, SignalSection
 from rankd.workspace.settings import Settings
 from rankd.workspace.values import one_of, parse_duration, parse_type
 from rankd.workspace.yaml_text import Document, parse_document, path_text, shown
@@ -148,7 +148,8 @@ def _check_references(document: Document) -> None:
     for name, model in _mapping(document.value, "models").items():
         file = model.get("file") if isinstance(model, dict) else None
         if isinstance(file, str) and model.get("format") is None and Path(file).suffix not in MODEL_FORMATS:
-            message = f"expected format: lightgbm or linear, as the extension of {shown(file)} does not tell"
+            formats = ", ".join(get_args(ModelFormat))
+            message = f"expected format, one of {formats}, as the extension of {shown(file)} does not tell"
             document.report(("models", name, "file"), message)
 
 
