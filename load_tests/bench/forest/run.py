@@ -90,10 +90,9 @@ class Bench:
         for engine in dict.fromkeys(engine for engine, _ in timings):
             self.results.add(str(shape), batch, engine, {s: t for (e, s), t in timings.items() if e == engine})
         for library, rankd in rankds.items():
-            sums = rankd.sums()
             for (engine, _), runner in ours.items():
                 mine = engine.partition("@")[0] == rankd_name(library)
-                if mine and not measure.same_bits(runner.out, sums):
+                if mine and not measure.same_bits(runner.out, rankd.sums):
                     self.results.inexact.append(f"{shape}/{batch}/{engine}")
         for (engine, _), runner in theirs.items():
             expected = references[self.results.libraries[engine]][: len(runner.out)]

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,8 @@ class Rankd:
 
     def __init__(self, job: Job, library: str) -> None:
         self._job = job
-        self.scorer = load_model(ModelSpec(library, str(job.model), library)).scorer
+        names = None if library == "lightgbm" else tuple(f"f{i}" for i in range(job.shape.features))
+        self.scorer = load_model(ModelSpec(library, str(job.model), library, names)).scorer
         self.forest: Forest = self.scorer.forest
         self._c = kernels(job.cache)
         self._image = aligned(self.forest.image())
@@ -84,6 +86,7 @@ class Rankd:
         """Raw scores of all rows as rankd serves them, to be held against the library's."""
         return self.scorer.score(np.ascontiguousarray(self._job.rows.T), raw=True)[0]
 
+    @cached_property
     def sums(self) -> NDArray[np.float64]:
         """The forest's sums of all rows by the oracle, to hold the timed runs against."""
         return self.forest.score(np.ascontiguousarray(self._job.rows.T), "scalar")[0]
@@ -95,10 +98,12 @@ class Rankd:
     def runners(self, batch: int) -> Mapping[str, Runner]:
         """By variant: as it is, held to AVX2 where the processor has more, from the peers' row-major rows."""
         blocks, features = self._job.blocks(batch), self._job.shape.features
-        cut = np.ascontiguousarray(self._job.rows.reshape(blocks, batch, features).transpose(0, 2, 1))
-        found = {"": self._runner(cut, batch, "auto", (batch, 1))}
-        if batch > 1:
-            found[ROWS] = self._runner(self._job.rows.reshape(blocks, batch, features), batch, "auto", (1, features))
+        rows = self._job.rows.reshape(blocks, batch, features)
+        cut = np.ascontiguousarray(rows.transpose(0, 2, 1))
+        found = {
+            "": self._runner(cut, batch, "auto", (batch, 1)),
+            ROWS: self._runner(rows, batch, "auto", (1, features)),
+        }
         if "avx2" in TIERS and self.forest.has_tier("avx2") and self.tier(batch) == "avx512":
             found[AVX2] = self._runner(cut, batch, "avx2", (batch, 1))
         return found
