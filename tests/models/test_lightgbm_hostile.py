@@ -16,7 +16,7 @@ from rankd.kernels.forest import TIERS
 from rankd.models import parse_lightgbm
 
 SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
-MODELS = ("small", "stumps", "multiclass", "many_categories", "first_leaf_then_trees")
+MODELS = ("small", "stumps", "linear", "multiclass", "many_categories", "first_leaf_then_trees")
 
 
 def text_of(name: str) -> bytes:
@@ -149,13 +149,42 @@ def edited(name: str, pattern: str, replacement: str) -> bytes:
         (r"^leaf_value=.*", "leaf_value=1 1e999", "leaf_value[1] of tree 0 is not finite"),
         (r"^leaf_value=.*", "leaf_value=1  2", "expected 2 values of leaf_value, got 3"),
         (r"^internal_value=.*", "internal_value=1 2", "expected 1 values of internal_value, got 2"),
-        (r"^is_linear=0", "is_linear=1", "linear trees (linear_tree=true) are not supported"),
-        (r"^is_linear=0", "leaf_const=1 2", "linear trees (linear_tree=true) are not supported"),
+        (r"^is_linear=0", "is_linear=1", "expected a line num_features=…, it is missing"),
+        (r"^is_linear=0", "is_linear=2", "expected is_linear as an integer from 0 to 1"),
+        (r"^is_linear=0", "is_linear=0\nleaf_const=1 2", "expected is_linear=1 beside leaf_const"),
+        (r"^leaf_count=.*", "leaf_count=1 -2", "expected leaf_count[1] from 0 to 2147483647, got -2"),
+        (r"^internal_count=.*", "internal_count=1.5", "expected internal_count as integers"),
         (r"^shrinkage=1", "growth=1", "the tree has the unknown key 'growth'"),
     ],
 )
 def test_refusals_say_what_and_where(pattern: str, replacement: str, message: str) -> None:
     assert message in error_of(edited("stumps", pattern, replacement))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "message"),
+    [
+        (r"^num_features=\d+", "num_features=9", "expected num_features[0] from 0 to 7, got 9"),
+        (r"^num_features=\d+", "num_features=7", "values of leaf_features for 6 leaves"),
+        (r"^num_features=", "num_features=1 ", "expected 6 values of num_features, got 7"),
+        (r"^leaf_features=\d+", "leaf_features=7", "expected leaf_features[0] from 0 to 6, got 7"),
+        (r"^leaf_features=\d+", "leaf_features=x", "expected leaf_features as integers"),
+        (r"^leaf_features=\d+ ", "leaf_features=", "values of leaf_features for 6 leaves"),
+        (r"^leaf_features=\d+", "leaf_features= ", "values of leaf_features for 6 leaves"),
+        (r"^leaf_coeff=\S+", "leaf_coeff=nan", "expected leaf_coeff as numbers"),
+        (r"^leaf_coeff=\S+", "leaf_coeff=inf", "leaf_coeff[0] is not finite"),
+        (r"^leaf_coeff=\S+ ", "leaf_coeff=", "values of leaf_coeff for 6 leaves"),
+        (r"^leaf_coeff=.*\n", "", "expected a line leaf_coeff=…, it is missing"),
+        (r"^leaf_const=\S+", "leaf_const=1e999", "leaf_const[0] is not finite"),
+        (r"^leaf_const=\S+ ", "leaf_const=", "expected 6 values of leaf_const, got 5"),
+    ],
+)
+def test_refusals_of_linear_trees(pattern: str, replacement: str, message: str) -> None:
+    text = without_sizes(text_of("linear")).decode()
+    head, tree = text.split("Tree=1\n", 1)  # the first tree has no linear terms
+    tree, count = re.subn(pattern, replacement, tree, count=1, flags=re.MULTILINE)
+    assert count == 1
+    assert message in error_of((head + "Tree=1\n" + tree).encode())
 
 
 def test_cycles_and_shared_children_are_refused() -> None:

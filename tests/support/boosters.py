@@ -53,6 +53,7 @@ BOOSTERS: dict[str, dict[str, Any]] = {
     "deep": {"objective": "regression", "num_leaves": 200, "min_data_in_leaf": 1, "trees": 6},
     "wide": {"objective": "regression", "num_leaves": 400, "min_data_in_leaf": 1, "trees": 4},
     "first_leaf_then_trees": {"objective": "multiclass", "num_class": 3, "rare_class": True},
+    "linear": {"objective": "regression", "linear_tree": True, "num_leaves": 6},
     "tiny_values": {"objective": "regression", "tiny": True, "min_data_in_bin": 1},
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,12 @@ _HEADER_KEYS = frozenset(
     | {"average_output", "feature_names", "monotone_constraints", "feature_infos", "tree_sizes"}
 )
 _NODE_KEYS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-_UNUSED_NODE_KEYS = ("split_gain", "internal_value", "internal_weight", "internal_count")
-_UNUSED_LEAF_KEYS = ("leaf_weight", "leaf_count")
+_UNUSED_NODE_KEYS = ("split_gain", "internal_value", "internal_weight")
+_UNUSED_LEAF_KEYS = ("leaf_weight",)
+_COVER_KEYS = ("internal_count", "leaf_count")
+_LINEAR_KEYS = ("leaf_const", "num_features", "leaf_features", "leaf_coeff")
 _TREE_KEYS = frozenset(
-    {*_NODE_KEYS, *_UNUSED_NODE_KEYS, *_UNUSED_LEAF_KEYS}
+    {*_NODE_KEYS, *_UNUSED_NODE_KEYS, *_UNUSED_LEAF_KEYS, *_COVER_KEYS, *_LINEAR_KEYS}
     | {"num_leaves", "num_cat", "leaf_value", "cat_boundaries", "cat_threshold", "is_linear", "shrinkage"}
 )
 _MAX_CATEGORY_WORDS = 2**31 // 32
@@ -91,24 +94,48 @@ class _Section:
             raise ModelFileError(f"expected {count} values of {key}, got {got}", self.at(key))
         return value
 
-    def integers(self, key: str, count: int, low: int, high: int) -> NDArray[np.int64]:
-        value = self.count(key, count)
+    def integers(self, key: str, count: int, low: int, high: int, value: bytes | None = None) -> NDArray[np.int64]:
+        """`value`: the words, where they are not the line as it stands."""
+        value = self.count(key, count) if value is None else value
+        if count == 0 and value == b"":
+            return np.zeros(0, np.int64)
         if not _INTEGERS.fullmatch(value):
             raise ModelFileError(f"expected {key} as integers between blanks", self.at(key))
         numbers = np.fromiter(map(int, value.split(b" ")), np.int64, count)
         self._refuse(key, numbers, (numbers < low) | (numbers > high), f"from {low} to {high}")
         return numbers
 
-    def doubles(self, key: str, count: int) -> NDArray[np.float64]:
-        value = self.count(key, count)
+    def doubles(self, key: str, count: int, value: bytes | None = None) -> NDArray[np.float64]:
+        value = self.count(key, count) if value is None else value
+        if count == 0 and value == b"":
+            return np.zeros(0)
         if not _NUMBERS.fullmatch(value):
             raise ModelFileError(f"expected {key} as numbers between blanks", self.at(key))
         return np.fromiter(map(float, value.split(b" ")), np.float64, count)
+
+    def ragged(self, key: str, counts: NDArray[np.int64]) -> bytes:
+        """The words of a line that has `counts[i]` of them for leaf i: a blank after each, one more after a leaf."""
+        value = self.need(key)
+        total = int(counts.sum())
+        words = value.split() if value.count(b" ") == total + len(counts) else ()
+        if len(words) != total:
+            raise ModelFileError(f"expected {total} values of {key} for {len(counts)} leaves", self.at(key))
+        return b" ".join(words)
 
     def _refuse(self, key: str, numbers: NDArray[np.int64], bad: NDArray[np.bool_], expected: str) -> None:
         if bad.any():
             i = int(bad.argmax())
             raise ModelFileError(f"expected {key}[{i}] {expected}, got {numbers[i]}", self.at(key))
+
+
+@dataclass(slots=True)
+class _Linear:
+    """The linear terms of one tree's leaves: `counts[i]` of leaf i, one leaf after the other."""
+
+    counts: NDArray[np.int64]
+    feature: NDArray[np.int32]
+    coefficient: NDArray[np.float64]
+    constant: NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -126,6 +153,9 @@ class _Tree:
     right: NDArray[np.int32]
     set_sizes: NDArray[np.uint32]
     set_words: NDArray[np.uint32]
+    linear: _Linear | None = None
+    node_cover: NDArray[np.float64] | None = None
+    leaf_cover: NDArray[np.float64] | None = None
 
 
 class _Lines:
@@ -251,25 +281,28 @@ def _read_trees(lines: _Lines, header: _Section, features: int) -> list[_Tree]:
 def _read_tree(lines: _Lines, features: int) -> _Tree:
     section = _Section(lines.at, lines.number)
     while (line := lines.take()) != b"":
-        if line.startswith((b"leaf_const=", b"leaf_features=", b"leaf_coeff=", b"num_features=")):
-            raise ModelFileError("linear trees (linear_tree=true) are not supported", lines.at(lines.number))
         section.add(line, lines.number, _TREE_KEYS, "the tree")
-    if "is_linear" in section.values and section.integer("is_linear", 0, 1):
-        raise ModelFileError("linear trees (linear_tree=true) are not supported", section.at("is_linear"))
     leaves = section.integer("num_leaves", 1, limits.MAX_LEAVES_PER_TREE)
     nodes = leaves - 1
     sets = section.integer("num_cat", 0, nodes)
     leaf_value = section.doubles("leaf_value", leaves)
+    linear = _linear_terms(section, leaves, features)
+    if linear is not None:  # LightGBM does not look at the value of a leaf without terms
+        leaf_value = np.where(linear.counts == 0, linear.constant, leaf_value)
     if nodes == 0:
         # LightGBM leaves the other arrays of a tree that is one leaf unread.
         empty = np.zeros(0, np.int32)
         return _Tree(
             section, 0, leaf_value, empty, np.zeros(0, np.uint8), np.zeros(0), empty, empty, empty,
-            np.zeros(0, np.uint32), np.zeros(0, np.uint32),
+            np.zeros(0, np.uint32), np.zeros(0, np.uint32), linear, np.zeros(0), np.ones(1),
         )  # fmt: skip
     for key, count in (*((k, nodes) for k in _UNUSED_NODE_KEYS), *((k, leaves) for k in _UNUSED_LEAF_KEYS)):
         if key in section.values:
             section.count(key, count)
+    covers = [
+        section.integers(key, count, 0, 2**31 - 1).astype(np.float64) if key in section.values else None
+        for key, count in zip(_COVER_KEYS, (nodes, leaves), strict=True)
+    ]
     threshold = section.doubles("threshold", nodes)
     decision = section.integers("decision_type", nodes, 0, 15).astype(np.uint8)
     category_set = _category_index(section, threshold, decision, sets)
@@ -286,7 +319,32 @@ def _read_tree(lines: _Lines, features: int) -> _Tree:
         right=section.integers("right_child", nodes, -leaves, nodes - 1).astype(np.int32),
         set_sizes=sizes,
         set_words=words,
+        linear=linear,
+        node_cover=covers[0],
+        leaf_cover=covers[1],
     )
+
+
+def _linear_terms(section: _Section, leaves: int, features: int) -> _Linear | None:
+    """What a linear tree (linear_tree=true) adds up in its leaves; None where the tree is not linear."""
+    if "is_linear" not in section.values or section.integer("is_linear", 0, 1) == 0:
+        for key in _LINEAR_KEYS:
+            if key in section.values:
+                raise ModelFileError(f"expected is_linear=1 beside {key}", section.at(key))
+        return None
+    counts = section.integers("num_features", leaves, 0, features)
+    total = int(counts.sum())
+    words = [section.ragged(key, counts) for key in ("leaf_features", "leaf_coeff")]
+    linear = _Linear(
+        counts=counts,
+        feature=section.integers("leaf_features", total, 0, features - 1, words[0]).astype(np.int32),
+        coefficient=section.doubles("leaf_coeff", total, words[1]),
+        constant=section.doubles("leaf_const", leaves),
+    )
+    for key, values in (("leaf_coeff", linear.coefficient), ("leaf_const", linear.constant)):
+        if not np.isfinite(values).all():
+            raise ModelFileError(f"{key}[{np.isinf(values).argmax()}] is not finite", section.at(key))
+    return linear
 
 
 def _category_index(
@@ -320,11 +378,11 @@ def _category_sets(section: _Section, sets: int) -> tuple[NDArray[np.uint32], ND
 def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
     set_counts = [len(t.set_sizes) for t in trees]
     set_base = np.cumsum([0, *set_counts])
+    optional = _linear_arrays(trees) | _cover_arrays(trees)
     try:
         return Forest(
             features=features,
             outputs=outputs,
-            flags=FLUSH_ZERO,
             node_begin=np.cumsum([0, *(t.nodes for t in trees)]).astype(np.uint32),
             split_feature=np.concatenate([t.split_feature for t in trees]),
             decision=np.concatenate([_missing_right(t.decision) for t in trees]),
@@ -337,6 +395,8 @@ def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
             leaf_value=np.concatenate([t.leaf_value for t in trees]),
             set_begin=np.cumsum([0, *np.concatenate([t.set_sizes for t in trees])]).astype(np.uint32),
             set_words=np.concatenate([t.set_words for t in trees]),
+            flags=FLUSH_ZERO,
+            **optional,
         )
     except ForestError as error:
         section = trees[error.tree].section
@@ -347,6 +407,32 @@ def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
 def _missing_right(decision: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """LightGBM's predictor sends NaN right at a categorical node, whatever its default direction."""
     return np.where(decision & _CATEGORICAL, decision & ~np.uint8(_DEFAULT_LEFT), decision)
+
+
+def _linear_arrays(trees: list[_Tree]) -> dict[str, Any]:
+    """The builder's linear terms, if a tree has any."""
+    if all(t.linear is None for t in trees):
+        return {}
+    plain = [
+        t.linear or _Linear(np.zeros(t.nodes + 1, np.int64), np.zeros(0, np.int32), np.zeros(0), np.zeros(t.nodes + 1))
+        for t in trees
+    ]
+    return {
+        "linear_begin": np.cumsum([0, *np.concatenate([p.counts for p in plain])]).astype(np.uint32),
+        "linear_feature": np.concatenate([p.feature for p in plain]),
+        "linear_coefficient": np.concatenate([p.coefficient for p in plain]),
+        "linear_constant": np.concatenate([p.constant for p in plain]),
+    }
+
+
+def _cover_arrays(trees: list[_Tree]) -> dict[str, Any]:
+    """The counts of training rows, as LightGBM's TreeSHAP takes them, if all trees have them."""
+    if any(t.node_cover is None or t.leaf_cover is None for t in trees):
+        return {}
+    return {
+        "node_cover": np.concatenate([t.node_cover for t in trees if t.node_cover is not None]),
+        "leaf_cover": np.concatenate([t.leaf_cover for t in trees if t.leaf_cover is not None]),
+    }
 
 
 def _show(value: bytes) -> str:
