@@ -1,5 +1,6 @@
 """Importers of model files and what they give: see docs/models.md."""
 
+from rankd.models.catboost import parse_catboost
 from rankd.models.forest import ForestScorer
 from rankd.models.lightgbm import parse_lightgbm
 from rankd.models.linear import LinearScorer, parse_linear
@@ -13,6 +14,7 @@ __all__ = [
     "LoadedModel",
     "Scorer",
     "load_model",
+    "parse_catboost",
     "parse_lightgbm",
     "parse_linear",
     "parse_xgboost",

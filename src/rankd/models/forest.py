@@ -13,16 +13,28 @@ from rankd.models.objective import Transform
 class ForestScorer:
     """The Scorer of tree models."""
 
-    def __init__(self, forest: Forest, feature_names: tuple[str, ...], transform: Transform, divisor: int = 1) -> None:
+    def __init__(
+        self,
+        forest: Forest,
+        feature_names: tuple[str, ...],
+        transform: Transform,
+        divisor: int = 1,
+        *,
+        scale: float = 1.0,
+        bias: NDArray[np.float64] | None = None,
+    ) -> None:
         """`divisor`: what the sums are divided by before the transform (random forests average).
 
-        ValueError if the names are not as many as the forest's features.
+        `scale` and `bias` (float64 per output; None: 0) make the raw score of the sums: scale * sum + bias, each
+        operation rounded (CatBoost). ValueError if the names are not as many as the forest's features.
         """
         if len(feature_names) != forest.features:
             raise ValueError(f"expected {forest.features} feature names, got {len(feature_names)}")
         self.forest = forest
         self.transform = transform
         self.divisor = divisor
+        self.scale = scale
+        self.bias = np.zeros(forest.outputs) if bias is None else bias
         self._feature_names = feature_names
         outputs = forest.outputs
         self._output_names = ("score",) if outputs == 1 else tuple(f"class_{i}" for i in range(outputs))
@@ -36,8 +48,11 @@ class ForestScorer:
         return self._output_names
 
     def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
-        """See Scorer.score. `raw` is LightGBM's raw_score: neither averaged nor transformed."""
+        """See Scorer.score. `raw` is the library's: neither averaged nor transformed, but scaled and with the bias."""
         sums = self.forest.score(matrix)
+        if self.scale != 1.0 or self.bias.any():
+            sums *= self.scale
+            sums += self.bias[:, None]
         if not raw:
             if self.divisor != 1:
                 sums /= self.divisor

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rankd import limits
 from rankd.errors import ModelFileError
+from rankd.models.catboost import parse_catboost
 from rankd.models.lightgbm import parse_lightgbm
 from rankd.models.linear import parse_linear
 from rankd.models.scorer import LoadedModel, Scorer
@@ -15,6 +16,7 @@ from rankd.models.xgboost import parse_xgboost
 from rankd.types.profile import ModelSpec
 
 _PARSERS: dict[str, tuple[Callable[[bytes, str, Sequence[str] | None], Scorer], int]] = {
+    "catboost": (parse_catboost, limits.MAX_CATBOOST_FILE_BYTES),
     "lightgbm": (parse_lightgbm, limits.MAX_MODEL_FILE_BYTES),
     "linear": (parse_linear, limits.MAX_LINEAR_FILE_BYTES),
     "xgboost": (parse_xgboost, limits.MAX_MODEL_FILE_BYTES),

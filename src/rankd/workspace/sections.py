@@ -28,7 +28,7 @@ from rankd.workspace.values import (
 )
 from rankd.workspace.yaml_text import shown
 
-ModelFormat = Literal["lightgbm", "linear", "xgboost"]
+ModelFormat = Literal["catboost", "lightgbm", "linear", "xgboost"]
 MODEL_FORMATS: dict[str, ModelFormat] = {".txt": "lightgbm", ".json": "linear", ".ubj": "xgboost"}
 """The format of a model file by its extension, where the workspace does not say it."""
 
