@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions real bench bench-forest wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact real bench bench-forest wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -53,6 +53,9 @@ test-c: ## the C tests and short fuzzing under sanitizers, without Python (RANKD
 
 count-instructions: ## instructions of the kernels on fixed inputs beside those recorded (needs gcc and valgrind)
 	@$(BOOT) tools/instruction_counts.py $(COUNT_ARGS)
+
+fuzz-exact: setup-dev ## 10,000,000 fuzzed scores against LightGBM's, CatBoost's and XGBoost's own (some ten minutes)
+	@$(PY) tests/models/fuzz_exact.py $(FUZZ_ARGS)
 
 real: setup-dev ## rank real catalogues and judgments (data: RANKD_DATA, default ../shared/data)
 	@$(PY) tests/real/run.py

@@ -83,8 +83,6 @@ class _FeaturesInfo(msgspec.Struct, forbid_unknown_fields=True):
     cat_features_hash: msgspec.Raw = _NULL
     categorical_features: msgspec.Raw = _NULL
     ctrs: msgspec.Raw = _NULL
-    text_features: msgspec.Raw = _NULL
-    embedding_features: msgspec.Raw = _NULL
 
 
 class _Split(msgspec.Struct):
@@ -122,8 +120,6 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
 _UNSUPPORTED = {
     "categorical_features": "categorical features (one-hot, CTR) are not supported; train with float features only",
     "ctrs": "CTR features are not supported; train with float features only",
-    "text_features": "text features are not supported; train with float features only",
-    "embedding_features": "embedding features are not supported; train with float features only",
 }
 _DECODER = msgspec.json.Decoder(_Model)
 _LOSS_DECODER = msgspec.json.Decoder(_Loss)
@@ -281,7 +277,8 @@ def _feature_names(declared: list[_FloatFeature], given: Sequence[str] | None, w
 def _trees(model: _Model, conditions: _Conditions, where: str) -> Iterator[_Tree]:
     """All trees, with the same number of outputs each."""
     outputs = 0
-    for t, source in enumerate(model.oblivious_trees or model.trees or ()):
+    sources: Sequence[_ObliviousTree | _Node] = model.oblivious_trees or model.trees or ()
+    for t, source in enumerate(sources):
         at = f"{where}[{t}]"
         if isinstance(source, _ObliviousTree):
             tree = _read_oblivious(source, conditions, at)
