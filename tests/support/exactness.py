@@ -13,7 +13,7 @@ from support.catboost_boosters import CATBOOST, borders, catboost_model
 from support.edge_rows import edge_rows
 
 from rankd.kernels.forest import TIERS
-from rankd.models import ForestScorer, parse_catboost, parse_lightgbm
+from rankd.models import ForestScorer, parse_catboost, parse_lightgbm, parse_xgboost
 
 SIZES = (2048, 1, 777, 9, 64, 10, 130, 2, 513, 63)
 """Rows of the pieces that rankd scores at a time: whole blocks, rests and a few rows, in turn."""
@@ -101,12 +101,38 @@ def catboost_case(name: str) -> Case:
     )
 
 
+def xgboost_case(name: str) -> Case:
+    """A model of support.xgboost_boosters. ModuleNotFoundError where XGBoost is not installed."""
+    from support import xgboost_boosters as boosters
+
+    trees = [np.array(boosters.leaf_numbers(tree)) for tree in boosters.trees_of(boosters.document(name))]
+
+    def leaves(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+        found = boosters.leaves(name, rows)
+        return np.array([np.searchsorted(numbers, nodes) for numbers, nodes in zip(trees, found, strict=True)])
+
+    return Case(
+        f"xgboost/{name}",
+        parse_xgboost(boosters.model_bytes(name)),
+        functools.partial(boosters.nasty_rows, name),
+        lambda rows: np.ascontiguousarray(boosters.margins(name, rows).astype(np.float64)),
+        leaves,
+    )
+
+
 def cases() -> list[tuple[str, Callable[[], Case]]]:
-    """(name, how to make it) of every model of the farm. Making it is a ModuleNotFoundError where its library is not
-    installed."""
+    """(name, how to make it) of every model of the farm.
+
+    Where its library is not installed, making it is a ModuleNotFoundError.
+    """
+    try:
+        from support.xgboost_boosters import BOOSTERS as XGBOOST
+    except ModuleNotFoundError:
+        XGBOOST = {"regression": {}}
     return [
         *((f"lightgbm/{name}", functools.partial(lightgbm_case, name)) for name in FARM),
         *((f"catboost/{name}", functools.partial(catboost_case, name)) for name in CATBOOST),
+        *((f"xgboost/{name}", functools.partial(xgboost_case, name)) for name in XGBOOST),
     ]
 
 
