@@ -220,6 +220,16 @@ def test_tables_have_a_row_for_every_engine(tmp_path: Path) -> None:
     assert written.endswith("after\n")
 
 
+def test_a_folder_gets_the_section_and_the_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plot is drawn by matplotlib, which make bench-forest installs")
+    (tmp_path / "kernels.md").write_text("<!-- bench-forest -->\n<!-- /bench-forest -->\n", encoding="utf-8")
+    tables.write_documents([tmp_path], example(), {})
+    assert "avx512 at 100" in (tmp_path / "kernels.md").read_text(encoding="utf-8")
+    plot = (tmp_path / "forest_us_per_row.svg").read_text(encoding="utf-8")
+    assert "5 trees × 4 leaves × 6 features" in plot
+    assert all(name in plot for name in ("lleaves", "rankd on CatBoost's model", "AVX2 tier"))
+
+
 class Broken(Peer):
     """Not installed."""
 

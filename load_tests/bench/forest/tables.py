@@ -59,11 +59,12 @@ def remarks(results: Results, hows: dict[str, str]) -> list[str]:
     """What the tables do not say: how each engine is called, what is missing, exactness, loading."""
     lines = [f"{engine}: {how}." for engine, how in hows.items() if any(c.engine == engine for c in results.timings)]
     lines += [f"Not measured: {engine}: {reason}" for engine, reason in results.absent.items()]
-    if results.tiers:
-        by_tier: dict[str, list[str]] = {}
-        for name, tier in results.tiers.items():
-            by_tier.setdefault(tier, []).append(name)
-        lines += [f"Tier {tier}: {', '.join(names)}." for tier, names in by_tier.items()]
+    by_batch: dict[int, dict[str, None]] = {}
+    for name, tier in results.tiers.items():
+        by_batch.setdefault(int(name.split("/")[1]), {})[tier] = None
+    if by_batch:
+        tiers = [f"{' or '.join(by_batch[batch])} at {batch:,}" for batch in sorted(by_batch)]
+        lines.append(f"rankd's tiers by rows in a call: {', '.join(tiers)}.")
     lines.append(
         "Every score of rankd is the library's own, bit for bit."
         if results.exact
@@ -95,7 +96,7 @@ def plot(file: Path, results: Results) -> None:
     width = min(2, len(shapes))
     height = -(-len(shapes) // width)
     figure, grid = plt.subplots(height, width, figsize=(5 * width, 3.4 * height), squeeze=False, sharex=True)
-    colours: dict[str, object] = {}
+    colours = {"rankd": "black"} | {engine: f"C{number}" for number, engine in enumerate(results.libraries)}
     for axes, shape in zip(grid.flat, shapes, strict=False):
         for engine in _order(results, shape):
             if engine.endswith(ROWS):
@@ -103,19 +104,25 @@ def plot(file: Path, results: Results) -> None:
             cases = [case for case in results.timings if (case.shape, case.engine) == (shape, engine)]
             found = sorted((case.batch, results.timings[case].us_per_row) for case in cases)
             ours = engine.startswith("rankd")
-            style = {"color": colours[engine]} if engine in colours else {}
-            (line,) = axes.plot(
-                *zip(*found, strict=True), marker="o", markersize=3, label=_label(engine),
-                linewidth=2.2 if ours else 1, linestyle="-" if ours else "--", **style,
+            name, _, variant = engine.partition("@")
+            axes.plot(
+                *zip(*found, strict=True), label=_label(engine), color=colours[name.removeprefix("rankd:")],
+                linewidth=2 if ours else 1, linestyle=":" if variant else "-" if ours else "--",
+                marker="o", markersize=3,
             )  # fmt: skip
-            colours[engine] = line.get_color()
-        axes.set(xscale="log", yscale="log", title="{} × {} × {}".format(*shape.split("x")))
+        batches = sorted({case.batch for case in results.timings if case.shape == shape})
+        axes.set(xscale="log", yscale="log", title="{} trees × {} leaves × {} features".format(*shape.split("x")))
+        axes.set_xticks(batches, [f"{batch:,}" for batch in batches], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter("{x:,g}")
         axes.grid(True, which="major", alpha=0.3)
+    for axes in list(grid.flat)[len(shapes) :]:
+        axes.set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("rows in a call")
     for row in grid:
         row[0].set_ylabel("µs per row")
     handles, labels = max((axes.get_legend_handles_labels() for axes in grid.flat), key=lambda found: len(found[1]))
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.06 + 0.1 / height, 1, 1))
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.22 / height, 1, 1))
     figure.savefig(file, metadata={"Date": None})
