@@ -13,7 +13,7 @@ The rows are not those of training; a call scores the next ones, so that no bran
 them by heart. Peers get row-major rows, lleaves already in double; of several settings the fastest counts.
 
 Models, rows and compiled peers are kept in build/bench-forest under names that say versions, data and
-processor: the first run trains and compiles for some fifteen minutes, later ones start at once. A peer that
+processor: the first run trains and compiles for some half an hour, later ones start at once. A peer that
 is not installed or fails is named in the table and under "absent". The exit status is 1 if any score of
 rankd is not the library's own, bit for bit.
 """

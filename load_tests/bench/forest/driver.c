@@ -30,12 +30,20 @@ static int step_lleaves(const bench_call *call, size_t block) {
     return 0;
 }
 
-/* LGBM_BoosterPredictForMatSingleRowFast; the handle is the FastConfigHandle. */
+/* LGBM_BoosterPredictForMatSingleRowFast, row by row; the handle is the FastConfigHandle. */
 static int step_lightgbm_row(const bench_call *call, size_t block) {
     int (*score)(void *, const void *, int64_t *, double *) =
         (int (*)(void *, const void *, int64_t *, double *))call->function;
+    const float *row = call->input[block];
+    double *out = call->out + block * call->rows;
     int64_t length;
-    return score(call->handle, call->input[block], &length, call->out + block);
+    for (size_t r = 0; r < call->rows; r++, row += call->features) {
+        int status = score(call->handle, row, &length, out + r);
+        if (status) {
+            return status;
+        }
+    }
+    return 0;
 }
 
 /* LGBM_BoosterPredictForMat: float32, row-major, raw scores of all trees, one thread. */

@@ -15,11 +15,11 @@ _FLOAT32 = 0
 
 
 class LightGbm(Peer):
-    """One row: LGBM_BoosterPredictForMatSingleRowFast. More: LGBM_BoosterPredictForMat."""
+    """LGBM_BoosterPredictForMat, and LGBM_BoosterPredictForMatSingleRowFast row by row."""
 
     name = "lightgbm"
     library = "lightgbm"
-    how = "C API, float32 rows, num_threads=1; one row: SingleRowFast"
+    how = "C API, float32 rows, num_threads=1, best of PredictForMat and SingleRowFast row by row"
 
     def __init__(self, job: Job) -> None:
         found = importlib.util.find_spec("lightgbm")
@@ -48,11 +48,14 @@ class LightGbm(Peer):
         """See Peer.runners."""
         job = self._job
         inputs = block_addresses(job.rows, job.blocks(batch))
-        if batch == 1:
-            step, function, handle = Step.LIGHTGBM_ROW, self._c.LGBM_BoosterPredictForMatSingleRowFast, self._fast
-        else:
-            step, function, handle = Step.LIGHTGBM, self._c.LGBM_BoosterPredictForMat, self._booster
-        runner = CRunner(
-            job.clock, step, address(function), inputs, batch, job.shape.features, handle=handle.value, keep=job.rows
-        )
-        return {"": runner}
+        ways = {
+            "single rows": (Step.LIGHTGBM_ROW, self._c.LGBM_BoosterPredictForMatSingleRowFast, self._fast),
+            "matrix": (Step.LIGHTGBM, self._c.LGBM_BoosterPredictForMat, self._booster),
+        }
+        return {
+            way: CRunner(
+                job.clock, step, address(function), inputs, batch, job.shape.features,
+                handle=handle.value, keep=(job.rows, self),
+            )
+            for way, (step, function, handle) in ways.items()
+        }  # fmt: skip
