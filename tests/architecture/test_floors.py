@@ -132,4 +132,4 @@ def test_server_never_imports_the_training_library() -> None:
         if room_of(module_of(path)) in ("learn", "cli"):
             continue
         for _, name in imports(module_of(path), path.stem == "__init__", tree(path)):
-            assert name.split(".")[0] not in ("lightgbm", "xgboost", "pickle", "joblib"), path
+            assert name.split(".")[0] not in ("lightgbm", "xgboost", "catboost", "pickle", "joblib"), path

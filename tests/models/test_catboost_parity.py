@@ -1,5 +1,6 @@
 """Transformed scores, names and refusals with CatBoost itself; leaves and raw scores are test_exactness.py's."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,25 @@ def test_scores_are_what_predict_gives(name: str) -> None:
         assert np.array_equal(found, expected)
     else:  # CatBoost has an exponential of its own there
         assert np.allclose(found, expected, rtol=2e-15, atol=0)
+
+
+@pytest.mark.parametrize("name", ["nan_max", "lossguide_nan_max"])
+@pytest.mark.parametrize("treatment", ["AsIs", "AsFalse", "AsTrue"])
+@pytest.mark.parametrize("has_nans", [True, False])
+def test_missing_values_take_catboost_s_way(name: str, treatment: str, has_nans: bool, tmp_path: Path) -> None:
+    """Also where the file says what training does not write, such as AsTrue of a feature without NaN."""
+    document = json.loads(catboost_model(name)[1])
+    for feature in document["features_info"]["float_features"]:
+        feature |= {"has_nans": has_nans, "nan_value_treatment": treatment}
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(document))
+    reread = catboost.CatBoost()
+    reread.load_model(str(path), format="json")
+    features, thresholds = borders(path.read_bytes())
+    rows = edge_rows(500, features, thresholds, {}, 1)
+    rows[::3, 0] = np.nan
+    found = parse_catboost(path.read_bytes()).forest.leaves(np.ascontiguousarray(rows.T))
+    assert np.array_equal(found, reread.calc_leaf_indexes(rows).T)
 
 
 def test_every_transform_is_among_the_models() -> None:

@@ -148,7 +148,7 @@ class _Conditions:
         if split.border is None or split.float_feature_index is None:
             raise ModelFileError("expected border and float_feature_index, one is missing", where)
         feature, border = int(self.feature_index[index]), float(self.threshold[index])
-        if split.float_feature_index != feature or _float32(split.border) != border:
+        if split.float_feature_index != feature or float(np.float32(split.border)) != border:
             raise ModelFileError(
                 f"border {index} of features_info is {border!r} of feature {feature}, "
                 f"the split says {split.border!r} of feature {split.float_feature_index}",
@@ -170,6 +170,7 @@ class _Tree:
     leaf_cover: NDArray[np.float64] | None
 
 
+@np.errstate(over="ignore")  # a border above float32 is infinite, and refused
 def parse_catboost(data: bytes | str, where: str = "model", features: Sequence[str] | None = None) -> ForestScorer:
     """The scorer of a CatBoost JSON model with float features.
 
@@ -218,12 +219,6 @@ def _is_empty(raw: msgspec.Raw) -> bool:
     return re.fullmatch(rb"null|\[\s*\]|\{\s*\}", raw) is not None
 
 
-def _float32(value: float) -> float:
-    """As CatBoost reads a border: infinite if it is above float32."""
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
-
-
 def _conditions(declared: list[_FloatFeature], where: str) -> _Conditions:
     if not 1 <= len(declared) <= limits.MAX_MODEL_FEATURES:
         raise ModelFileError(f"expected 1 to {limits.MAX_MODEL_FEATURES} features, got {len(declared)}", where)
@@ -238,8 +233,7 @@ def _conditions(declared: list[_FloatFeature], where: str) -> _Conditions:
                 f"expected AsIs, AsFalse or AsTrue, got {ascii(feature.nan_value_treatment)[:40]}",
                 f"{where}[{i}].nan_value_treatment",
             )
-        with np.errstate(over="ignore"):
-            borders = np.array(feature.borders or (), np.float64).astype(np.float32).astype(np.float64)
+        borders = np.array(feature.borders or (), np.float64).astype(np.float32).astype(np.float64)
         bad = ~np.isfinite(borders)
         bad[1:] |= ~(borders[1:] > borders[:-1])
         if bad.any():
@@ -301,7 +295,10 @@ def _complete(depth: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray
 
 
 def _read_oblivious(source: _ObliviousTree, conditions: _Conditions, where: str) -> _Tree:
-    """Bit i of a leaf's number is the outcome of split i: the last split is the root, the first the lowest level."""
+    """Bit i of a leaf's number is the outcome of split i: the last split is the root, the first the lowest level.
+
+    CatBoost's SHAP values depend on the order of levels, and theirs is this one (shap_values.cpp).
+    """
     splits = source.splits or []
     depth = len(splits)
     if 2**depth > limits.MAX_LEAVES_PER_TREE:
