@@ -146,11 +146,12 @@ def check(case: Case, scores: int, seed: int, tally: Tally) -> None:
 
 
 def _check_block(case: Case, rows: NDArray[np.float32], first: int, tally: Tally) -> None:
-    """The library sees the block at once, rankd in pieces."""
+    """The library sees the block at once, rankd in pieces whose matrices lie by feature or by row, in turn."""
     expected, leaves = case.raw(rows), case.leaves(rows)
     tally.scores += expected.size
     cuts = [cut for cut in np.cumsum((0, *SIZES)) if cut < len(rows)]
-    pieces = [np.ascontiguousarray(part.T) for part in np.split(rows, cuts[1:])]
+    parts = enumerate(np.split(rows, cuts[1:]), first // sum(SIZES))
+    pieces = [np.ascontiguousarray(part.T) if turn % 2 == 0 else part.T for turn, part in parts]
     found = np.hstack([case.scorer.forest.leaves(piece) for piece in pieces])
     for tree, row in tally.count_leaves(leaves != found):
         tally.note(
