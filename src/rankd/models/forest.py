@@ -51,8 +51,9 @@ class ForestScorer:
         """See Scorer.score. `raw` is the library's: neither averaged nor transformed, but scaled and with the bias."""
         sums = self.forest.score(matrix)
         if self.scale != 1.0 or self.bias.any():
-            sums *= self.scale
-            sums += self.bias[:, None]
+            with np.errstate(all="ignore"):  # infinities go where scale and bias lead them
+                sums *= self.scale
+                sums += self.bias[:, None]
         if not raw:
             if self.divisor != 1:
                 sums /= self.divisor
