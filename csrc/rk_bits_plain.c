@@ -104,6 +104,6 @@ int rk_score_bits(const rk_forest *f, const rk_batch *batch) { return score_64(f
 void rk_forest_conditions(const rk_forest *forest, const float *matrix, size_t rows, ptrdiff_t feature_stride,
                           ptrdiff_t row_stride, uint64_t *out) {
     const rk_batch batch = {matrix, feature_stride, row_stride, rows, NULL, 0};
-    float panel[64];
-    block_conditions_64(forest, &batch, 0, rows, panel, out);
+    float column[64];
+    block_conditions_64(forest, &batch, 0, rows, column, out);
 }

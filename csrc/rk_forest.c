@@ -93,6 +93,11 @@ int rk_forest_has_tier(const rk_forest *forest, rk_forest_tier tier) {
         return 1;
     case RK_FOREST_BITS:
         return (int)forest->bits;
+#if defined(__x86_64__)
+    case RK_FOREST_AVX512:
+        return forest->bits && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
+#endif
     default:
         return 0;
     }
@@ -117,6 +122,9 @@ int rk_forest_score(const rk_forest *forest, rk_forest_tier tier, const float *m
         [RK_FOREST_SCALAR] = rk_score_scalar,
         [RK_FOREST_WALK] = rk_score_walk,
         [RK_FOREST_BITS] = rk_score_bits,
+#if defined(__x86_64__)
+        [RK_FOREST_AVX512] = rk_score_avx512,
+#endif
     };
     const rk_batch batch = {matrix, feature_stride, row_stride, rows, out, rows};
     if (!rk_forest_has_tier(forest, tier)) {

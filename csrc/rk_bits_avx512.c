@@ -1,0 +1,277 @@
+/* AVX512: rows as bits in vectors of 512, 256 or 128 bits, or a word. Needs F, BW, DQ and VL (Skylake-X, Zen 4). */
+#include "rk_forest_internal.h"
+
+#if defined(__x86_64__)
+#include <stdlib.h>
+#include <string.h>
+
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2")
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* The bin of 16 values: a search tree whose levels stand in registers, one permutation a level up to 32 thresholds;
+ * a deeper one takes one for every 32 and blends. `levels` is a constant wherever this is inlined. */
+INLINE __m512i search(const __m512 *t, uint32_t levels, __m512 x) {
+    const __m512i one = _mm512_set1_epi32(1);
+    __m512i at = _mm512_setzero_si512();
+    for (uint32_t level = 0; level < levels; level++) {
+        __m512 pivot;
+        if (level == 0) {
+            pivot = t[0];
+        } else if (level <= 4) {
+            pivot = _mm512_permutexvar_ps(at, t[level]);
+        } else if (level == 5) {
+            pivot = _mm512_permutex2var_ps(t[5], at, t[6]);
+        } else if (level == 6) {
+            __mmask16 high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+            pivot = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(t[7], at, t[8]),
+                                         _mm512_permutex2var_ps(t[9], at, t[10]));
+        } else {
+            __mmask16 high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+            __mmask16 higher = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
+            __m512 a = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(t[11], at, t[12]),
+                                            _mm512_permutex2var_ps(t[13], at, t[14]));
+            __m512 b = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(t[15], at, t[16]),
+                                            _mm512_permutex2var_ps(t[17], at, t[18]));
+            pivot = _mm512_mask_blend_ps(higher, a, b);
+        }
+        __mmask16 above = _mm512_cmp_ps_mask(x, pivot, _CMP_GT_OQ);
+        at = _mm512_add_epi32(at, at);
+        at = _mm512_mask_add_epi32(at, above, at, one);
+    }
+    return at;
+}
+
+INLINE void quantise_levels(uint32_t levels, const float *table, const float *values, size_t rows, float limit,
+                            uint8_t *bins, uint64_t *nans, uint64_t *zeros) {
+    __m512 t[19];
+    t[0] = _mm512_set1_ps(table[1]);
+    for (uint32_t level = 1; level <= 4 && level < levels; level++) {
+        t[level] = _mm512_loadu_ps(table + (1u << level));
+    }
+    for (uint32_t i = 0; levels > 5 && i < (1u << levels) / 16 - 2; i++) {
+        t[5 + i] = _mm512_loadu_ps(table + 32 + 16 * i);
+    }
+    const __m512 zero = _mm512_set1_ps(limit);
+    uint16_t *nan_words = (uint16_t *)nans, *zero_words = (uint16_t *)zeros;
+    for (size_t r = 0; r < rows; r += 16) {
+        __m512 x = _mm512_loadu_ps(values + r);
+        _mm_storeu_si128((__m128i *)(bins + r), _mm512_cvtepi32_epi8(search(t, levels, x)));
+        nan_words[r / 16] = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+        zero_words[r / 16] = _mm512_cmp_ps_mask(_mm512_abs_ps(x), zero, _CMP_NGT_UQ);
+    }
+}
+
+static void quantise(const rk_axis *axis, const float *table, const float *values, size_t rows, float limit,
+                     uint8_t *bins, uint64_t *nans, uint64_t *zeros) {
+    switch (axis->levels) {
+    case 1: quantise_levels(1, table, values, rows, limit, bins, nans, zeros); break;
+    case 2: quantise_levels(2, table, values, rows, limit, bins, nans, zeros); break;
+    case 3: quantise_levels(3, table, values, rows, limit, bins, nans, zeros); break;
+    case 4: quantise_levels(4, table, values, rows, limit, bins, nans, zeros); break;
+    case 5: quantise_levels(5, table, values, rows, limit, bins, nans, zeros); break;
+    case 6: quantise_levels(6, table, values, rows, limit, bins, nans, zeros); break;
+    case 7: quantise_levels(7, table, values, rows, limit, bins, nans, zeros); break;
+    default: quantise_levels(8, table, values, rows, limit, bins, nans, zeros); break;
+    }
+}
+
+static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
+    for (size_t r = 0; r < rows; r += 64) {
+        __m512i v = _mm512_loadu_si512(bins + r);
+        for (uint32_t b = 0; b < levels; b++) {
+            planes[b * (rows / 64) + r / 64] = _mm512_test_epi8_mask(v, _mm512_set1_epi8((char)(1 << b)));
+        }
+    }
+}
+
+static void codes_of(const uint64_t *planes, uint32_t n, size_t rows, uint8_t *codes) {
+    for (size_t r = 0; r < rows; r += 64) {
+        __m512i v = _mm512_setzero_si512();
+        for (uint32_t p = 0; p < n; p++) {
+            v = _mm512_mask_add_epi8(v, planes[p * (rows / 64) + r / 64], v, _mm512_set1_epi8((char)(1 << p)));
+        }
+        _mm512_storeu_si512(codes + r, v);
+    }
+}
+
+/* 16 entries of 32 bits out of 1, 2, 4 or 8 registers of 16. */
+INLINE __m512i look_up(const __m512i *t, uint32_t registers, __m512i code) {
+    if (registers == 1) {
+        return _mm512_permutexvar_epi32(code, t[0]);
+    }
+    __m512i a = _mm512_permutex2var_epi32(t[0], code, t[1]);
+    if (registers == 2) {
+        return a;
+    }
+    __mmask16 bit5 = _mm512_test_epi32_mask(code, _mm512_set1_epi32(32));
+    a = _mm512_mask_blend_epi32(bit5, a, _mm512_permutex2var_epi32(t[2], code, t[3]));
+    if (registers == 4) {
+        return a;
+    }
+    __mmask16 bit6 = _mm512_test_epi32_mask(code, _mm512_set1_epi32(64));
+    __m512i b = _mm512_permutex2var_epi32(t[4], code, t[5]);
+    b = _mm512_mask_blend_epi32(bit5, b, _mm512_permutex2var_epi32(t[6], code, t[7]));
+    return _mm512_mask_blend_epi32(bit6, a, b);
+}
+
+/* The two halves of the doubles are looked up apart; putting them together leaves rows in the order of double_at. */
+INLINE void add_doubles_from(uint32_t planes, const double *table, const uint8_t *codes, size_t rows, double *sums) {
+    const uint32_t registers = planes <= 4 ? 1 : 1u << (planes - 4), entries = 1u << planes;
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    __m512i low[8], high[8];
+    for (uint32_t i = 0; i < registers; i++) {
+        __mmask8 first = entries >= 8 ? 255 : (__mmask8)((1u << entries) - 1), second = entries >= 16 ? 255 : 0;
+        __m512i a = _mm512_maskz_loadu_epi64(first, table + 16 * i);
+        __m512i b = _mm512_maskz_loadu_epi64(second, table + 16 * i + 8);
+        low[i] = _mm512_permutex2var_epi32(a, even, b);
+        high[i] = _mm512_permutex2var_epi32(a, odd, b);
+    }
+    for (size_t r = 0; r < rows; r += 16) {
+        __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(codes + r)));
+        __m512i l = look_up(low, registers, code), h = look_up(high, registers, code);
+        __m512d x = _mm512_castsi512_pd(_mm512_unpacklo_epi32(l, h));
+        __m512d y = _mm512_castsi512_pd(_mm512_unpackhi_epi32(l, h));
+        _mm512_storeu_pd(sums + r, _mm512_add_pd(_mm512_loadu_pd(sums + r), x));
+        _mm512_storeu_pd(sums + r + 8, _mm512_add_pd(_mm512_loadu_pd(sums + r + 8), y));
+    }
+}
+
+INLINE size_t double_at(size_t r) { return (r & ~(size_t)15) | (r & 2) << 2 | (r & 12) >> 1 | (r & 1); }
+
+static void add_doubles(const double *table, uint32_t planes, const uint8_t *codes, size_t rows, double *sums) {
+    switch (planes) {
+    case 0: add_doubles_from(0, table, codes, rows, sums); break;
+    case 1: add_doubles_from(1, table, codes, rows, sums); break;
+    case 2: add_doubles_from(2, table, codes, rows, sums); break;
+    case 3: add_doubles_from(3, table, codes, rows, sums); break;
+    case 4: add_doubles_from(4, table, codes, rows, sums); break;
+    case 5: add_doubles_from(5, table, codes, rows, sums); break;
+    case 6: add_doubles_from(6, table, codes, rows, sums); break;
+    case 7: add_doubles_from(7, table, codes, rows, sums); break;
+    default:
+        for (size_t r = 0; r < rows; r++) {
+            sums[double_at(r)] += table[codes[r]];
+        }
+    }
+}
+
+INLINE void add_floats_from(uint32_t planes, const float *table, const uint8_t *codes, size_t rows, float *sums) {
+    const uint32_t registers = planes <= 4 ? 1 : 1u << (planes - 4), entries = 1u << planes;
+    __m512i t[8];
+    for (uint32_t i = 0; i < registers; i++) {
+        t[i] = _mm512_maskz_loadu_epi32(entries >= 16 ? 0xffff : (__mmask16)((1u << entries) - 1), table + 16 * i);
+    }
+    for (size_t r = 0; r < rows; r += 16) {
+        __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(codes + r)));
+        __m512 x = _mm512_castsi512_ps(look_up(t, registers, code));
+        _mm512_storeu_ps(sums + r, _mm512_add_ps(_mm512_loadu_ps(sums + r), x));
+    }
+}
+
+static void add_floats(const float *table, uint32_t planes, const uint8_t *codes, size_t rows, float *sums) {
+    switch (planes) {
+    case 0: case 1: case 2: case 3: add_floats_from(planes, table, codes, rows, sums); break;
+    case 4: add_floats_from(4, table, codes, rows, sums); break;
+    case 5: add_floats_from(5, table, codes, rows, sums); break;
+    case 6: add_floats_from(6, table, codes, rows, sums); break;
+    case 7: add_floats_from(7, table, codes, rows, sums); break;
+    default:
+        for (size_t r = 0; r < rows; r++) {
+            sums[r] += table[codes[r]];
+        }
+    }
+}
+
+#define V_AND(a, b) V_CALL(and)(a, b)
+#define V_ANDNOT(a, b) V_CALL(andnot)(b, a)
+#define V_OR(a, b) V_CALL(or)(a, b)
+#define V_XOR(a, b) V_CALL(xor)(a, b)
+
+#define NAME(x) x##_512
+#define ROWS ((size_t)512)
+#define VECTOR __m512i
+#define V_LOAD(p) _mm512_load_si512(p)
+#define V_STORE(p, v) _mm512_store_si512(p, v)
+#define V_ZERO _mm512_setzero_si512()
+#define V_ONES _mm512_set1_epi32(-1)
+#define V_CALL(op) _mm512_##op##_si512
+#define V_BOUND(lo, hi, met) _mm512_ternarylogic_epi64(lo, hi, met, 0xd0)
+#include "rk_bits_kernel.h"
+#undef NAME
+#undef ROWS
+#undef VECTOR
+#undef V_LOAD
+#undef V_STORE
+#undef V_ZERO
+#undef V_ONES
+#undef V_CALL
+#undef V_BOUND
+
+#define NAME(x) x##_256
+#define ROWS ((size_t)256)
+#define VECTOR __m256i
+#define V_LOAD(p) _mm256_load_si256((const __m256i *)(p))
+#define V_STORE(p, v) _mm256_store_si256((__m256i *)(p), v)
+#define V_ZERO _mm256_setzero_si256()
+#define V_ONES _mm256_set1_epi32(-1)
+#define V_CALL(op) _mm256_##op##_si256
+#define V_BOUND(lo, hi, met) _mm256_ternarylogic_epi64(lo, hi, met, 0xd0)
+#include "rk_bits_kernel.h"
+#undef NAME
+#undef ROWS
+#undef VECTOR
+#undef V_LOAD
+#undef V_STORE
+#undef V_ZERO
+#undef V_ONES
+#undef V_CALL
+#undef V_BOUND
+
+#define NAME(x) x##_128
+#define ROWS ((size_t)128)
+#define VECTOR __m128i
+#define V_LOAD(p) _mm_load_si128((const __m128i *)(p))
+#define V_STORE(p, v) _mm_store_si128((__m128i *)(p), v)
+#define V_ZERO _mm_setzero_si128()
+#define V_ONES _mm_set1_epi32(-1)
+#define V_CALL(op) _mm_##op##_si128
+#define V_BOUND(lo, hi, met) _mm_ternarylogic_epi64(lo, hi, met, 0xd0)
+#include "rk_bits_kernel.h"
+#undef NAME
+#undef ROWS
+#undef VECTOR
+#undef V_LOAD
+#undef V_STORE
+#undef V_ZERO
+#undef V_ONES
+#undef V_AND
+#undef V_ANDNOT
+#undef V_OR
+#undef V_XOR
+#undef V_CALL
+#undef V_BOUND
+
+#define NAME(x) x##_64
+#define ROWS ((size_t)64)
+#define VECTOR uint64_t
+#define V_LOAD(p) (*(p))
+#define V_STORE(p, v) (*(p) = (v))
+#define V_ZERO ((uint64_t)0)
+#define V_ONES (~(uint64_t)0)
+#define V_AND(a, b) ((a) & (b))
+#define V_ANDNOT(a, b) ((a) & ~(b))
+#define V_OR(a, b) ((a) | (b))
+#define V_XOR(a, b) ((a) ^ (b))
+#define V_BOUND(lo, hi, met) ((lo) & ((hi) | ~(met)))
+#include "rk_bits_kernel.h"
+
+/* Wide blocks while they are nearly full: a block costs nearly the same whatever the number of its rows. */
+int rk_score_avx512(const rk_forest *f, const rk_batch *batch) {
+    const char *force = getenv("RK_W");
+    int w = force ? atoi(force) : batch->rows > 256 ? 512 : batch->rows > 128 ? 256 : batch->rows > 64 ? 128 : 64;
+    return w == 512 ? score_512(f, batch, 0, batch->rows) : w == 256 ? score_256(f, batch, 0, batch->rows) : w == 128 ? score_128(f, batch, 0, batch->rows) : score_64(f, batch, 0, batch->rows);
+}
+#endif
