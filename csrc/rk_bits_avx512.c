@@ -54,12 +54,16 @@ INLINE void quantise_levels(uint32_t levels, const float *table, const float *va
         t[5 + i] = _mm512_loadu_ps(table + 32 + 16 * i);
     }
     const __m512 zero = _mm512_set1_ps(limit);
-    uint16_t *nan_words = (uint16_t *)nans, *zero_words = (uint16_t *)zeros;
-    for (size_t r = 0; r < rows; r += 16) {
-        __m512 x = _mm512_loadu_ps(values + r);
-        _mm_storeu_si128((__m128i *)(bins + r), _mm512_cvtepi32_epi8(search(t, levels, x)));
-        nan_words[r / 16] = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-        zero_words[r / 16] = _mm512_cmp_ps_mask(_mm512_abs_ps(x), zero, _CMP_NGT_UQ);
+    for (size_t r = 0; r < rows; r += 64) {
+        uint64_t nan = 0, absent = 0;
+        for (size_t k = 0; k < 64; k += 16) {
+            __m512 x = _mm512_loadu_ps(values + r + k);
+            _mm_storeu_si128((__m128i *)(bins + r + k), _mm512_cvtepi32_epi8(search(t, levels, x)));
+            nan |= (uint64_t)_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) << k;
+            absent |= (uint64_t)_mm512_cmp_ps_mask(_mm512_abs_ps(x), zero, _CMP_NGT_UQ) << k;
+        }
+        nans[r / 64] = nan;
+        zeros[r / 64] = absent;
     }
 }
 
@@ -190,6 +194,7 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 #define V_OR(a, b) V_CALL(or)(a, b)
 #define V_XOR(a, b) V_CALL(xor)(a, b)
 
+#define V_PREFETCH(p) __builtin_prefetch(p)
 #define NAME(x) x##_512
 #define ROWS ((size_t)512)
 #define VECTOR __m512i
@@ -209,7 +214,9 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 #undef V_ONES
 #undef V_CALL
 #undef V_BOUND
+#undef V_PREFETCH
 
+#define V_PREFETCH(p) (void)(p)
 #define NAME(x) x##_256
 #define ROWS ((size_t)256)
 #define VECTOR __m256i
@@ -257,8 +264,8 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 #define NAME(x) x##_64
 #define ROWS ((size_t)64)
 #define VECTOR uint64_t
-#define V_LOAD(p) (*(p))
-#define V_STORE(p, v) (*(p) = (v))
+#define V_LOAD(p) (*(const uint64_t *)(p))
+#define V_STORE(p, v) (*(uint64_t *)(p) = (v))
 #define V_ZERO ((uint64_t)0)
 #define V_ONES (~(uint64_t)0)
 #define V_AND(a, b) ((a) & (b))
@@ -268,10 +275,16 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 #define V_BOUND(lo, hi, met) ((lo) & ((hi) | ~(met)))
 #include "rk_bits_kernel.h"
 
-/* Wide blocks while they are nearly full: a block costs nearly the same whatever the number of its rows. */
+/* Blocks of 512 rows, and for the rest the narrowest that holds it: a block costs nearly the same however few its rows. */
 int rk_score_avx512(const rk_forest *f, const rk_batch *batch) {
-    const char *force = getenv("RK_W");
-    int w = force ? atoi(force) : batch->rows > 256 ? 512 : batch->rows > 128 ? 256 : batch->rows > 64 ? 128 : 64;
-    return w == 512 ? score_512(f, batch, 0, batch->rows) : w == 256 ? score_256(f, batch, 0, batch->rows) : w == 128 ? score_128(f, batch, 0, batch->rows) : score_64(f, batch, 0, batch->rows);
+    size_t whole = batch->rows - batch->rows % 512, rest = batch->rows - whole;
+    if (whole && score_512(f, batch, 0, whole)) {
+        return -1;
+    }
+    return rest == 0      ? 0
+           : rest <= 64   ? score_64(f, batch, whole, rest)
+           : rest <= 128  ? score_128(f, batch, whole, rest)
+           : rest <= 256  ? score_256(f, batch, whole, rest)
+                          : score_512(f, batch, whole, rest);
 }
 #endif

@@ -4,7 +4,8 @@
  *   NAME(x)         x with a suffix of the width
  *   ROWS            rows of a block: bits of a vector, a multiple of 64
  *   VECTOR          the vector's type, with V_LOAD(words), V_STORE(words, v) (of ROWS / 64 aligned uint64_t), V_ZERO, V_ONES,
- *                   V_AND(a, b), V_ANDNOT(a, b) (a and not b), V_OR(a, b), V_XOR(a, b), V_BOUND(lo, hi, met) = lo & (hi | ~met)
+ *                   V_AND(a, b), V_ANDNOT(a, b) (a and not b), V_OR(a, b), V_XOR(a, b), V_BOUND(lo, hi, met) = lo & (hi | ~met),
+ *                   V_PREFETCH(address): fetches early, where masks are so wide that it helps
  * and once, for all widths (rows is a multiple of 64):
  *   quantise(axis, table, values, rows, limit, bins, nans, zeros)   the bin of every value (of NaN, any), and
  *                   a bit a row: NaN; NaN or |x| <= limit
@@ -25,52 +26,65 @@ typedef struct {
     float *column;        /* a column of a matrix whose rows are not side by side */
 } NAME(scratch);
 
-/* The block's values of a feature: the matrix itself, or a copy where it has no ROWS rows or they stand apart. */
+/* The block's values of a feature: the matrix itself, or a copy where it has no ROWS rows (the others stay 0) or they
+ * stand apart. */
 static const float *NAME(column)(const rk_batch *batch, size_t first, size_t rows, uint32_t feature, float *copy) {
     const float *from = batch->matrix + (ptrdiff_t)feature * batch->feature_stride + (ptrdiff_t)first * batch->row_stride;
     if (rows == ROWS && batch->row_stride == 1) {
         return from;
     }
-    for (size_t r = 0; r < rows; r++) {
-        copy[r] = from[(ptrdiff_t)r * batch->row_stride];
+    if (batch->row_stride == 1) {
+        memmove(copy, from, rows * sizeof *copy); /* gcc makes memcpy a slow string instruction here */
+    } else {
+        for (size_t r = 0; r < rows; r++) {
+            copy[r] = from[(ptrdiff_t)r * batch->row_stride];
+        }
     }
-    memset(copy + rows, 0, (ROWS - rows) * sizeof *copy);
     return copy;
 }
 
-/* Masks of a rule's conditions from its axis' bit planes (missing values already put in their bin): with the low
- * four bits, at_most[i] is "low bits <= i"; with the high ones, below[h] and same[h]; bin <= cut is then
- * below[cut / 16] | (same[cut / 16] & at_most[cut % 16]). */
-static void NAME(rule_conditions)(const rk_rule *rule, const uint8_t *cuts, uint32_t levels, const VECTOR *planes,
-                                  uint64_t *conditions) {
-    VECTOR at_most[16], same[16], below[16];
+/* The masks that all conditions of an axis are made of: with the low four bits, at_most[i] is "low bits <= i"; with
+ * the high ones, same[h] and below[h], side by side. */
+typedef struct {
+    uint64_t at_most[16 * WORDS] __attribute__((aligned(64)));
+    uint64_t high[32 * WORDS] __attribute__((aligned(64)));
+} NAME(nibbles);
+
+static void NAME(split)(uint32_t levels, const VECTOR *planes, NAME(nibbles) * n) {
+    VECTOR at_most[16], same[16], below = V_ZERO;
     at_most[0] = V_ONES;
-    for (uint32_t b = 0, n = 1; b < 4 && b < levels; b++, n *= 2) {
-        for (uint32_t i = 0; i < n; i++) {
-            at_most[n + i] = V_OR(at_most[i], V_ANDNOT(V_ONES, planes[b]));
+    for (uint32_t b = 0, k = 1; b < 4 && b < levels; b++, k *= 2) {
+        for (uint32_t i = 0; i < k; i++) {
+            at_most[k + i] = V_OR(at_most[i], V_ANDNOT(V_ONES, planes[b]));
             at_most[i] = V_ANDNOT(at_most[i], planes[b]);
         }
     }
-    if (levels <= 4) {
-        for (uint32_t i = 0; i < rule->count; i++) {
-            V_STORE(conditions + i * WORDS, at_most[cuts[i]]);
-        }
-        return;
-    }
     same[0] = V_ONES;
-    for (uint32_t b = levels, n = 1; b-- > 4; n *= 2) {
-        for (uint32_t i = n; i-- > 0;) {
+    for (uint32_t b = levels, k = 1; b-- > 4; k *= 2) {
+        for (uint32_t i = k; i-- > 0;) {
             same[2 * i + 1] = V_AND(same[i], planes[b]);
             same[2 * i] = V_ANDNOT(same[i], planes[b]);
         }
     }
-    below[0] = V_ZERO;
-    for (uint32_t h = 1; h < 1u << (levels - 4); h++) {
-        below[h] = V_OR(below[h - 1], same[h - 1]);
+    for (uint32_t i = 0; i < 16 && i < 1u << levels; i++) {
+        V_STORE(n->at_most + i * WORDS, at_most[i]);
     }
+    for (uint32_t h = 0; h == 0 || h < 1u << levels >> 4; h++) {
+        V_STORE(n->high + 2 * h * WORDS, same[h]);
+        V_STORE(n->high + (2 * h + 1) * WORDS, below);
+        below = V_OR(below, same[h]);
+    }
+}
+
+/* Masks of a rule's conditions: bin <= cut is below[cut / 16] | (same[cut / 16] & at_most[cut % 16]). */
+static __attribute__((noinline)) void NAME(rule_conditions)(const rk_rule *rule, const rk_sections *s, const NAME(nibbles) * n,
+                                  uint64_t *conditions) {
+    const uint8_t *low = s->cut_low + rule->condition, *high = s->cut_high + rule->condition;
+    const uint8_t *lows = (const uint8_t *)n->at_most, *highs = (const uint8_t *)n->high;
     for (uint32_t i = 0; i < rule->count; i++) {
-        uint32_t high = cuts[i] >> 4, low = cuts[i] & 15;
-        V_STORE(conditions + i * WORDS, V_OR(below[high], V_AND(same[high], at_most[low])));
+        const void *same = highs + high[i] * WORDS, *below = highs + high[i] * WORDS + 8 * WORDS;
+        VECTOR at_most = V_LOAD((const void *)(lows + low[i] * WORDS));
+        V_STORE(conditions + i * WORDS, V_OR(V_LOAD(below), V_AND(V_LOAD(same), at_most)));
     }
 }
 
@@ -82,6 +96,7 @@ static size_t NAME(axis_conditions)(const rk_forest *f, size_t rule, const float
     uint64_t planes[8 * WORDS] __attribute__((aligned(64)));
     uint64_t nans[WORDS] __attribute__((aligned(64))), zeros[WORDS] __attribute__((aligned(64)));
     VECTOR filled[8];
+    NAME(nibbles) nibbles;
     quantise(axis, s->axis_table + axis->table, values, ROWS, rk_zero_limit(f->flags), bins, nans, zeros);
     slice(bins, ROWS, axis->levels, planes);
     for (uint32_t of = s->rule[rule].axis; rule < s->n_rule && s->rule[rule].axis == of; rule++) {
@@ -91,7 +106,8 @@ static size_t NAME(axis_conditions)(const rk_forest *f, size_t rule, const float
             VECTOR plane = V_LOAD(planes + b * WORDS);
             filled[b] = (r->missing_bin >> b) & 1 ? V_OR(plane, absent) : V_ANDNOT(plane, absent);
         }
-        NAME(rule_conditions)(r, s->cut + r->condition, axis->levels, filled, conditions + r->condition * WORDS);
+        NAME(split)(axis->levels, filled, &nibbles);
+        NAME(rule_conditions)(r, s, &nibbles, conditions + r->condition * WORDS);
     }
     return rule;
 }
@@ -106,7 +122,7 @@ static void NAME(block_conditions)(const rk_forest *f, const rk_batch *batch, si
     for (size_t i = 0; i < s->n_membership; i++) {
         const rk_membership *m = &s->membership[i];
         const float *values = NAME(column)(batch, first, rows, m->feature, copy);
-        uint64_t *words = conditions + (s->n_cut + i) * WORDS;
+        uint64_t *words = conditions + (s->n_cut_threshold + i) * WORDS;
         for (size_t r = 0; r < ROWS; r += 64) {
             uint64_t word = 0;
             for (size_t k = 0; k < 64; k++) {
@@ -117,34 +133,61 @@ static void NAME(block_conditions)(const rk_forest *f, const rk_batch *batch, si
     }
 }
 
-/* The boundaries of a tree, then the planes of its leaves' codes. */
-static void NAME(tree_planes)(const rk_forest *f, uint32_t t, const uint64_t *conditions, uint64_t *right_of,
-                              uint64_t *planes) {
-    const rk_sections *s = &f->s;
-    uint32_t begin = s->node_begin[t], n_nodes = s->node_begin[t + 1] - begin, n_planes = s->tree[t].planes;
-    const uint32_t *condition = s->cut_condition + begin;
-    if (s->tree[t].oblivious) {
-        for (uint32_t p = 0; p < n_planes; p++) {
-            V_STORE(planes + (n_planes - 1 - p) * WORDS, V_LOAD(conditions + condition[p] * WORDS));
-        }
-        return;
-    }
-    const uint16_t *lo = s->cut_lo + begin, *hi = s->cut_hi + begin, *at = s->cut_at + begin;
-    V_STORE(right_of, V_ONES);
-    for (uint32_t i = n_nodes + 1; i <= 1u << n_planes; i++) {
-        V_STORE(right_of + i * WORDS, V_ZERO);
-    }
-    for (uint32_t i = 0; i < n_nodes; i++) {
-        VECTOR met = V_LOAD(conditions + condition[i] * WORDS);
-        VECTOR bound = V_BOUND(V_LOAD(right_of + lo[i] * WORDS), V_LOAD(right_of + hi[i] * WORDS), met);
-        V_STORE(right_of + at[i] * WORDS, bound);
-    }
+/* The bits of the code: plane p is the XOR of every boundary that is an odd multiple of 2^p. */
+static inline __attribute__((always_inline)) void NAME(xor_planes)(uint32_t n_planes, const uint64_t *right_of,
+                                                                   uint64_t *planes) {
+#pragma GCC unroll 8
     for (uint32_t p = 0; p < n_planes; p++) {
-        VECTOR plane = V_ZERO;
-        for (uint32_t i = 1u << p; i < 1u << n_planes; i += 2u << p) {
+        VECTOR plane = V_LOAD(right_of + ((size_t)1 << p) * WORDS);
+#pragma GCC unroll 32
+        for (uint32_t i = 3u << p; i < 1u << n_planes; i += 2u << p) {
             plane = V_XOR(plane, V_LOAD(right_of + i * WORDS));
         }
         V_STORE(planes + p * WORDS, plane);
+    }
+}
+
+/* The boundaries of a bunch's trees. */
+static __attribute__((noinline)) void NAME(bunch_bounds)(const rk_sections *s, uint32_t first, uint32_t end,
+                                                         const uint64_t *conditions, uint64_t *right_of) {
+    uint32_t begin = s->node_begin[first], n_nodes = s->node_begin[end] - begin;
+    const uint32_t *condition = s->cut_condition + begin;
+    const uint16_t *lo = s->cut_lo + begin, *hi = s->cut_hi + begin, *at = s->cut_at + begin;
+    const uint8_t *met = (const uint8_t *)conditions;
+    uint8_t *bounds = (uint8_t *)right_of;
+    for (uint32_t t = first; t < end; t++) {
+        uint64_t *own = right_of + s->tree[t].bound * WORDS;
+        V_STORE(own, V_ONES);
+        for (uint32_t i = s->node_begin[t + 1] - s->node_begin[t] + 1; i <= 1u << s->tree[t].planes; i++) {
+            V_STORE(own + i * WORDS, V_ZERO);
+        }
+    }
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < n_nodes; i++) {
+        V_PREFETCH(met + (size_t)condition[i + RK_FETCH_AHEAD] * WORDS);
+        VECTOR low = V_LOAD((const void *)(bounds + lo[i] * WORDS)), high = V_LOAD((const void *)(bounds + hi[i] * WORDS));
+        VECTOR bound = V_BOUND(low, high, V_LOAD((const void *)(met + (size_t)condition[i] * WORDS)));
+        V_STORE((void *)(bounds + at[i] * WORDS), bound);
+    }
+}
+
+/* The planes of the codes of a tree's leaves. */
+static __attribute__((noinline)) void NAME(tree_planes)(const rk_sections *s, uint32_t t, const uint64_t *conditions,
+                                                        const uint64_t *right_of, uint64_t *planes) {
+    const rk_tree *tree = &s->tree[t];
+    const uint64_t *own = right_of + tree->bound * WORDS;
+    if (tree->oblivious) {
+        const uint32_t *condition = s->cut_condition + s->node_begin[t];
+        const uint8_t *met = (const uint8_t *)conditions;
+        for (uint32_t p = 0; p < tree->planes; p++) {
+            V_STORE(planes + (tree->planes - 1 - p) * WORDS, V_LOAD((const void *)(met + (size_t)condition[p] * WORDS)));
+        }
+        return;
+    }
+    switch (tree->planes) {
+    case 5: NAME(xor_planes)(5, own, planes); break;
+    case 6: NAME(xor_planes)(6, own, planes); break;
+    default: NAME(xor_planes)(tree->planes, own, planes);
     }
 }
 
@@ -198,6 +241,7 @@ static void NAME(score_block)(const rk_forest *f, const rk_batch *batch, size_t 
     const int floats = (f->flags & RK_FOREST_FLOAT_SUMS) != 0;
     double *sums = scratch->sums;
     uint64_t planes[16 * WORDS] __attribute__((aligned(64)));
+    memset(scratch->column, 0, ROWS * sizeof *scratch->column);
     NAME(block_conditions)(f, batch, first, rows, scratch->column, scratch->conditions);
     for (uint32_t o = 0; o < f->n_outputs; o++) {
         for (size_t r = 0; r < ROWS; r++) {
@@ -208,9 +252,15 @@ static void NAME(score_block)(const rk_forest *f, const rk_batch *batch, size_t 
             }
         }
     }
-    for (uint32_t t = 0; t < f->n_trees; t++) {
-        NAME(tree_planes)(f, t, scratch->conditions, scratch->right_of, planes);
-        NAME(add_tree)(f, t, planes, batch, first, rows, sums);
+    for (size_t b = 0; b + 1 < f->s.n_bunch; b++) {
+        uint32_t begin = f->s.bunch[b], end = f->s.bunch[b + 1];
+        if (!f->s.tree[begin].oblivious) {
+            NAME(bunch_bounds)(&f->s, begin, end, scratch->conditions, scratch->right_of);
+        }
+        for (uint32_t t = begin; t < end; t++) {
+            NAME(tree_planes)(&f->s, t, scratch->conditions, scratch->right_of, planes);
+            NAME(add_tree)(f, t, planes, batch, first, rows, sums);
+        }
     }
     for (uint32_t o = 0; o < f->n_outputs; o++) {
         for (size_t r = 0; r < rows; r++) {
@@ -222,8 +272,8 @@ static void NAME(score_block)(const rk_forest *f, const rk_batch *batch, size_t 
 
 /* Scores rows [first, first + rows) in blocks of ROWS; -1 if memory is short. */
 static int NAME(score)(const rk_forest *f, const rk_batch *batch, size_t first, size_t rows) {
-    size_t n_boundaries = 2 * ((size_t)f->max_nodes + 1), n_sums = (size_t)f->n_outputs * ROWS;
-    size_t bytes = (f->n_conditions + n_boundaries) * (ROWS / 8) + n_sums * sizeof(double) + ROWS * sizeof(float);
+    size_t n_sums = (size_t)f->n_outputs * ROWS, masks = (f->n_conditions + (size_t)f->max_bounds) * (ROWS / 8);
+    size_t bytes = masks + n_sums * sizeof(double) + ROWS * sizeof(float);
     char *memory = aligned_alloc(64, (bytes + 64) / 64 * 64);
     if (!memory) {
         return -1;
@@ -231,7 +281,7 @@ static int NAME(score)(const rk_forest *f, const rk_batch *batch, size_t first, 
     NAME(scratch) scratch;
     scratch.conditions = (uint64_t *)(void *)memory;
     scratch.right_of = scratch.conditions + f->n_conditions * WORDS;
-    scratch.sums = (double *)(void *)(scratch.right_of + n_boundaries * WORDS);
+    scratch.sums = (double *)(void *)(scratch.right_of + f->max_bounds * WORDS);
     scratch.column = (float *)(void *)(scratch.sums + n_sums);
     for (size_t r = 0; r < rows; r += ROWS) {
         NAME(score_block)(f, batch, first + r, rows - r < ROWS ? rows - r : ROWS, &scratch);

@@ -88,8 +88,9 @@ static size_t double_at(size_t r) { return r; }
 #define NAME(x) x##_64
 #define ROWS ((size_t)64)
 #define VECTOR uint64_t
-#define V_LOAD(p) (*(p))
-#define V_STORE(p, v) (*(p) = (v))
+#define V_PREFETCH(p) (void)(p)
+#define V_LOAD(p) (*(const uint64_t *)(p))
+#define V_STORE(p, v) (*(uint64_t *)(p) = (v))
 #define V_ZERO ((uint64_t)0)
 #define V_ONES (~(uint64_t)0)
 #define V_AND(a, b) ((a) & (b))

@@ -104,7 +104,7 @@ int rk_forest_has_tier(const rk_forest *forest, rk_forest_tier tier) {
 }
 
 /* Below this many rows a block of rows as bits costs more than walking (measured: docs/kernels.md). */
-#define BITS_MIN_ROWS 12
+#define BITS_MIN_ROWS 10
 
 rk_forest_tier rk_forest_chosen(const rk_forest *forest, size_t rows) {
     static const rk_forest_tier by_speed[] = {RK_FOREST_AVX512, RK_FOREST_AVX2, RK_FOREST_NEON, RK_FOREST_BITS};

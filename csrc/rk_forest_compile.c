@@ -19,12 +19,11 @@ typedef struct {
     rk_axis *axis;
     float *axis_table;
     rk_rule *rule;
-    uint8_t *cut;
+    uint8_t *cut_low, *cut_high;
     float *cut_threshold;
     rk_membership *membership;
     uint32_t *node_condition;
     entry *entries;
-    uint32_t *cut_of; /* per node: the threshold's index on its axis */
 } compiler;
 
 /* The largest float32 that is not above t; with it, x <= t decides for float32 x as for doubles. */
@@ -106,7 +105,6 @@ static void compile_axes(rk_sections *s, compiler *c, const rk_forest_source *so
         uint8_t decision = source->decision[e->node];
         uint32_t missing = decision >> RK_DECISION_MISSING_SHIFT;
         uint32_t left = missing != RK_MISSING_NONE && (decision & RK_DECISION_DEFAULT_LEFT);
-        c->cut_of[e->node] = axis->count - 1;
         e->key = (uint64_t)(s->n_axis - 1) << 32 | missing << 16 | left << 15 | (axis->count - 1);
     }
     if (axis) {
@@ -139,14 +137,15 @@ static void compile_rules(rk_sections *s, compiler *c, size_t n_numeric) {
                                 : rule->default_left             ? 0
                                                                  : 255;
         }
-        if (first || c->cut[n_cuts - 1] != c->cut_of[e->node]) {
-            c->cut[n_cuts] = (uint8_t)c->cut_of[e->node];
+        if (first || c->entries[i - 1].key != e->key) {
+            c->cut_low[n_cuts] = (uint8_t)(8 * (e->key & 15));
+            c->cut_high[n_cuts] = (uint8_t)(16 * (e->key >> 4 & 15));
             c->cut_threshold[n_cuts++] = e->threshold;
             c->rule[s->n_rule - 1].count++;
         }
         c->node_condition[e->node] = n_cuts - 1;
     }
-    s->n_cut = s->n_cut_threshold = n_cuts;
+    s->n_cut_low = s->n_cut_high = s->n_cut_threshold = n_cuts;
 }
 
 static void compile_memberships(rk_sections *s, compiler *c, const rk_forest_source *source, size_t n_nodes) {
@@ -165,7 +164,7 @@ static void compile_memberships(rk_sections *s, compiler *c, const rk_forest_sou
             c->membership[s->n_membership++] =
                 (rk_membership){(uint32_t)(e->key >> 33), (uint32_t)e->key, (e->key >> 32) & 1};
         }
-        c->node_condition[e->node] = (uint32_t)(s->n_cut + s->n_membership - 1);
+        c->node_condition[e->node] = (uint32_t)(s->n_cut_threshold + s->n_membership - 1);
     }
 }
 
@@ -187,18 +186,19 @@ int rk_compile_conditions(rk_sections *s, const rk_forest_source *source) {
     compiler c = {.axis = malloc(room * sizeof(rk_axis)),
                   .axis_table = malloc((room * MIN_TABLE) * sizeof(float)),
                   .rule = malloc(room * sizeof(rk_rule)),
-                  .cut = malloc(room),
+                  .cut_low = malloc(room),
+                  .cut_high = malloc(room),
                   .cut_threshold = malloc(room * sizeof(float)),
                   .membership = malloc(room * sizeof(rk_membership)),
                   .node_condition = malloc(room * sizeof(uint32_t)),
-                  .entries = malloc(room * sizeof(entry)),
-                  .cut_of = malloc(room * sizeof(uint32_t))};
-    int failed = !c.axis || !c.axis_table || !c.rule || !c.cut || !c.cut_threshold || !c.membership ||
-                 !c.node_condition || !c.entries || !c.cut_of;
+                  .entries = malloc(room * sizeof(entry))};
+    int failed = !c.axis || !c.axis_table || !c.rule || !c.cut_low || !c.cut_high || !c.cut_threshold || !c.membership ||
+                 !c.node_condition || !c.entries;
     s->axis = c.axis;
     s->axis_table = c.axis_table;
     s->rule = c.rule;
-    s->cut = c.cut;
+    s->cut_low = c.cut_low;
+    s->cut_high = c.cut_high;
     s->cut_threshold = c.cut_threshold;
     s->membership = c.membership;
     s->node_condition = c.node_condition;
@@ -212,6 +212,5 @@ int rk_compile_conditions(rk_sections *s, const rk_forest_source *source) {
         compile_memberships(s, &c, source, n_nodes);
     }
     free(c.entries);
-    free(c.cut_of);
     return failed ? -1 : 0;
 }

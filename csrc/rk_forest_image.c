@@ -53,17 +53,16 @@ static uint64_t checksum_of(const uint8_t *data, size_t bytes) {
     return sum;
 }
 
-/* Fills in what follows from the sections. */
-static void derive(rk_forest *f) {
-    rk_sections *s = &f->s;
-    f->width = f->flags & RK_FOREST_VECTOR_LEAVES ? f->n_outputs : 1;
-    f->n_conditions = (uint32_t)(s->n_cut + s->n_membership);
-    f->max_nodes = 0;
+/* What room the tiers need, and whether they can serve. */
+static void measure(rk_forest *f) {
+    const rk_sections *s = &f->s;
+    f->max_bounds = 0;
     f->bits = 1;
     for (uint32_t t = 0; t < f->n_trees; t++) {
-        uint32_t n_nodes = s->node_begin[t + 1] - s->node_begin[t];
-        f->max_nodes = n_nodes > f->max_nodes ? n_nodes : f->max_nodes;
-        f->bits = f->bits && (n_nodes < 65535 || s->tree[t].oblivious);
+        uint32_t n_nodes = s->node_begin[t + 1] - s->node_begin[t], bounds = s->tree[t].bound + 1 + (1u << s->tree[t].planes);
+        int bounded = n_nodes <= RK_MAX_BOUNDED;
+        f->bits = f->bits && (bounded || s->tree[t].oblivious);
+        f->max_bounds = bounded && bounds > f->max_bounds ? bounds : f->max_bounds;
     }
 }
 
@@ -114,11 +113,11 @@ static int check_lengths(const rk_forest *f) {
            s->n_tree_output != f->n_trees || s->n_base != f->n_outputs || (linear && s->n_linear_begin != leaves + 1) ||
            (linear && s->linear_begin[leaves] != terms) || s->n_linear_coefficient != terms ||
            s->n_linear_constant != (linear ? leaves : 0) || s->n_node_cover != (cover ? n : 0) ||
-           (cover && s->n_leaf_cover != leaves) || s->n_cut_threshold != s->n_cut || s->n_node_condition != n ||
-           s->n_tree != f->n_trees || s->n_cut_condition != n || s->n_cut_lo != n || s->n_cut_hi != n ||
+           (cover && s->n_leaf_cover != leaves) || s->n_cut_low != s->n_cut_threshold || s->n_cut_high != s->n_cut_threshold || s->n_node_condition != n ||
+           s->n_tree != f->n_trees || s->n_bunch < 2 || s->n_bunch > (size_t)f->n_trees + 1 || s->n_cut_condition != n + RK_FETCH_AHEAD || s->n_cut_lo != n || s->n_cut_hi != n ||
            s->n_cut_at != n || s->n_step != n + leaves || s->n_slot_leaf != n + leaves || s->n_walk_order != f->n_trees ||
            (floats && s->n_leaf_table) || (!floats && s->n_float_table) || s->n_table_leaf != (linear ? codes : 0) ||
-           s->n_cut + s->n_membership > n;
+           s->n_cut_threshold + s->n_membership > n;
 }
 
 /* No index of the compiled form leads out of its array. */
@@ -135,16 +134,17 @@ static int check_rules(const rk_forest *f) {
     size_t cuts = 0; /* rules follow each other, so that every condition is computed */
     for (size_t i = 0; i < s->n_rule; i++) {
         const rk_rule *r = &s->rule[i];
-        if (r->axis >= s->n_axis || r->condition != cuts || s->n_cut - cuts < r->count) {
+        if (r->axis >= s->n_axis || r->condition != cuts || s->n_cut_threshold - cuts < r->count) {
             return -1;
         }
         for (size_t end = cuts + r->count; cuts < end; cuts++) {
-            if (s->cut[cuts] >> s->axis[r->axis].levels) {
+            uint32_t low = s->cut_low[cuts], high = s->cut_high[cuts];
+            if (low % 8 || low > 120 || high % 16 || (low / 8 | high) >> s->axis[r->axis].levels) {
                 return -1;
             }
         }
     }
-    return cuts != s->n_cut;
+    return cuts != s->n_cut_threshold;
 }
 
 static int check_conditions(const rk_forest *f) {
@@ -158,8 +158,37 @@ static int check_conditions(const rk_forest *f) {
         }
     }
     for (size_t i = 0; i < s->n_node_condition; i++) {
-        if (s->node_condition[i] >= f->n_conditions || s->cut_condition[i] >= f->n_conditions) {
+        if (s->node_condition[i] >= f->n_conditions || s->cut_condition[i] / 8 >= f->n_conditions ||
+            s->cut_condition[i] % 8) {
             return -1;
+        }
+    }
+    return 0;
+}
+
+/* The bunches are all trees in order, and the boundaries of their cuts are their own. */
+static int check_bunches(const rk_forest *f) {
+    const rk_sections *s = &f->s;
+    if (s->bunch[0] != 0 || s->bunch[s->n_bunch - 1] != f->n_trees) {
+        return -1;
+    }
+    for (size_t b = 0; b + 1 < s->n_bunch; b++) {
+        uint32_t first = s->bunch[b], end = s->bunch[b + 1];
+        if (first >= end || end > f->n_trees) {
+            return -1;
+        }
+        const rk_tree *last = &s->tree[end - 1];
+        uint32_t limit = 8 * (last->bound + 1 + (1u << last->planes));
+        for (uint32_t t = first; t < end; t++) {
+            if (s->tree[t].bound > last->bound || (s->tree[t].oblivious && end - first > 1)) {
+                return -1;
+            }
+        }
+        for (uint32_t i = s->node_begin[first]; i < s->node_begin[end]; i++) {
+            uint32_t lo = s->cut_lo[i], hi = s->cut_hi[i], at = s->cut_at[i];
+            if ((lo | hi | at) % 8 || lo >= limit || hi >= limit || at >= limit) {
+                return -1;
+            }
         }
     }
     return 0;
@@ -171,15 +200,10 @@ static int check_trees(const rk_forest *f) {
     for (uint32_t t = 0; t < f->n_trees; t++) {
         const rk_tree *tree = &s->tree[t];
         uint32_t begin = s->node_begin[t], n_nodes = s->node_begin[t + 1] - begin;
-        if (tree->planes > 16 || n_nodes >> tree->planes || tree->table > codes ||
+        if (tree->planes > 16 || n_nodes >> tree->planes || tree->table > codes || tree->bound > RK_BUNCH_BOUNDS ||
             (codes - tree->table) >> tree->planes < f->width || s->walk_order[t] >= f->n_trees ||
-            (tree->oblivious ? n_nodes != (1u << tree->planes) - 1 : n_nodes >= 65535 && f->bits)) {
+            (tree->oblivious && n_nodes != (1u << tree->planes) - 1)) {
             return -1;
-        }
-        for (uint32_t i = begin; i < begin + n_nodes; i++) {
-            if (s->cut_lo[i] > n_nodes + 1 || s->cut_hi[i] > n_nodes + 1 || s->cut_at[i] > n_nodes) {
-                return -1;
-            }
         }
         size_t first = 2 * (size_t)begin + t, end = first + 2 * (size_t)n_nodes + 1;
         for (size_t i = first; i < end; i++) {
@@ -218,8 +242,13 @@ static int open_checked(rk_forest *f, const uint8_t *image, size_t bytes, rk_for
     if (rk_forest_check(&f->source, fault)) {
         return -1;
     }
-    derive(f);
-    return check_conditions(f) || check_trees(f) ? rk_refuse(fault, RK_FOREST_BAD_IMAGE, 0, 0) : 0;
+    f->width = f->flags & RK_FOREST_VECTOR_LEAVES ? f->n_outputs : 1;
+    f->n_conditions = (uint32_t)(f->s.n_cut_threshold + f->s.n_membership);
+    if (check_conditions(f) || check_trees(f) || check_bunches(f)) {
+        return rk_refuse(fault, RK_FOREST_BAD_IMAGE, 0, 0);
+    }
+    measure(f);
+    return 0;
 }
 
 rk_forest *rk_forest_open(const void *image, size_t bytes, rk_forest_fault *fault) {
@@ -310,7 +339,7 @@ static uint8_t *compile(const rk_forest_source *source, size_t *bytes) {
             base[o] = source->base[o];
         }
         borrow_source(&s, source, outputs, base);
-        if (!rk_compile_conditions(&s, source) && !rk_compile_trees(&s, source, (uint32_t)(s.n_cut + s.n_membership))) {
+        if (!rk_compile_conditions(&s, source) && !rk_compile_trees(&s, source, (uint32_t)(s.n_cut_threshold + s.n_membership))) {
             image = pack(&s, source, bytes);
         }
     }

@@ -16,8 +16,9 @@
  * RK_MISSING_ZERO, 0 too) get the bin `missing_bin`: 0 where they go left everywhere, 255 where right, the bin of 0
  * where NaN is 0. That takes missing values out of the nodes. A membership is a categorical condition.
  *
- * Conditions: those of a rule are the thresholds that its nodes use, ascending, from `condition` on: `cut` is the
- * threshold's index on the axis. Memberships follow the rules. After them comes one that is always met.
+ * Conditions: those of a rule are the thresholds that its nodes use, ascending, from `condition` on. The threshold's
+ * index on the axis is kept as cut_low, 8 times its low four bits, and cut_high, 16 times its high four bits.
+ * Memberships follow the rules. After them comes one that is always met.
  *
  * Boundaries: leaves are ranked from left to right. Boundary i of a tree stands left of the leaf of rank i; for every row it
  * is known whether its leaf is right of it. Boundary 0 is true for all, boundary n + 1 for none. A node
@@ -25,7 +26,11 @@
  *     right_of[at] = right_of[lo] & (right_of[hi] | ~condition)
  * and bit k of the rank's Gray code is the XOR of right_of[i] over i = 2^k, 3 * 2^k, 5 * 2^k ...: the boundaries at
  * which this bit changes. One operation a node, one a boundary, whatever the tree's shape.
- * An oblivious tree (one condition a level) needs no boundaries: its conditions are the bits.
+ * All these are kept as 8 times the index: of masks of W words an index of 8 * i is a distance of 8 * i * W bytes, which is
+ * one addressing mode of the processor's. Trees of more than RK_MAX_BOUNDED nodes are left to WALK.
+ * Trees are taken in bunches: the nodes of a bunch's trees stand together, by depth, so that many independent ones
+ * are under way at a time; each tree has its own boundaries, from `bound` on.
+ * An oblivious tree (one condition a level) needs no boundaries: its conditions are the bits; it is a bunch of its own.
  */
 typedef struct {
     uint32_t feature;
@@ -54,9 +59,15 @@ typedef struct {
 typedef struct {
     uint32_t table;  /* the first of its (1 << planes) * width leaf values, by code, in leaf_table */
     uint32_t planes; /* bits of a code: 0 .. 16 */
-    uint32_t oblivious; /* 1: the code's bits are cut_condition[node_begin + level], the root's the highest */
+    uint32_t oblivious; /* 1: the code's bits are cut_condition[node_begin + level], the root's level the highest */
     uint32_t depth;
+    uint32_t bound; /* its boundary 0 among those of its bunch; 1 + (1 << planes) are its own */
 } rk_tree;
+
+#define RK_MAX_BOUNDED 8190u
+#define RK_BUNCH_TREES 4u
+#define RK_BUNCH_BOUNDS 300u /* of more than one tree */
+#define RK_FETCH_AHEAD 32u /* cut_condition has so many entries more, which are only fetched early */
 
 /* A slot of WALK: next = left + outcome[condition]. A leaf leads to itself. */
 typedef struct {
@@ -87,11 +98,13 @@ typedef struct {
     S(axis, rk_axis)               \
     S(axis_table, float)           \
     S(rule, rk_rule)               \
-    S(cut, uint8_t)                \
+    S(cut_low, uint8_t)            \
+    S(cut_high, uint8_t)           \
     S(cut_threshold, float)        \
     S(membership, rk_membership)   \
     S(node_condition, uint32_t)    \
     S(tree, rk_tree)               \
+    S(bunch, uint32_t)             \
     S(cut_condition, uint32_t)     \
     S(cut_lo, uint16_t)            \
     S(cut_hi, uint16_t)            \
@@ -103,7 +116,7 @@ typedef struct {
     S(slot_leaf, uint32_t)         \
     S(walk_order, uint32_t)
 
-/* cut_condition .. cut_at are per node, breadth first within each tree. leaf_table is used without float sums,
+/* `bunch` has the first tree of each and, last, n_trees; cut_condition .. cut_at are per node. leaf_table is used without float sums,
  * float_table with them, table_leaf (leaf of the tree by code) with linear leaves; the others of these are empty. */
 typedef struct {
 #define S(name, type) const type *name;
@@ -121,8 +134,8 @@ struct rk_forest {
     uint32_t flags;
     uint32_t width;        /* values of a leaf: n_outputs with vector leaves, else 1 */
     uint32_t n_conditions; /* without the one that is always met */
-    uint32_t max_nodes;    /* of a tree */
-    uint32_t bits;         /* 0: a tree is too large for boundaries of 16 bits; only SCALAR and WALK serve */
+    uint32_t max_bounds;   /* of a bunch */
+    uint32_t bits;         /* 0: a tree has more than RK_MAX_BOUNDED nodes; only SCALAR and WALK serve */
     rk_sections s;
     rk_forest_source source; /* the same arrays as they were given */
     const void *image;

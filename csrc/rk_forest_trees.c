@@ -15,6 +15,7 @@ typedef struct {
 
 typedef struct {
     rk_tree *tree;
+    uint32_t *bunch;
     uint32_t *cut_condition;
     uint16_t *cut_lo, *cut_hi, *cut_at;
     double *leaf_table;
@@ -65,21 +66,45 @@ static int is_oblivious(const rk_sections *sections, uint32_t begin, uint32_t n_
     return 1;
 }
 
-static void compile_cuts(const rk_sections *sections, arrays *a, uint32_t begin, uint32_t n_nodes, int oblivious,
-                         const slots *s) {
+/* A node of a bunch before it has its place. */
+typedef struct {
+    uint32_t depth, condition;
+    uint16_t lo, hi, at;
+} cut;
+
+static void compile_cuts(const rk_sections *sections, const rk_tree *tree, uint32_t begin, uint32_t n_nodes,
+                         const slots *s, cut *cuts) {
+    uint32_t bound = tree->bound;
     for (uint32_t c = 0; c < n_nodes; c++) {
-        uint32_t slot = s->order[c], i = begin + c;
-        a->cut_condition[i] = sections->node_condition[begin + (uint32_t)s->child[slot]];
-        a->cut_lo[i] = a->cut_hi[i] = a->cut_at[i] = 0;
-        if (!oblivious) {
-            a->cut_lo[i] = (uint16_t)s->first[slot];
-            a->cut_hi[i] = (uint16_t)(s->first[slot] + s->leaves[slot]);
-            a->cut_at[i] = (uint16_t)(s->first[slot] + s->leaves[2 * c + 1]);
+        uint32_t slot = s->order[c];
+        cuts[c] = (cut){.depth = s->depth[slot],
+                        .condition = 8 * sections->node_condition[begin + (uint32_t)s->child[slot]]};
+        if (!tree->oblivious && n_nodes <= RK_MAX_BOUNDED) {
+            cuts[c].lo = (uint16_t)(8 * (bound + s->first[slot]));
+            cuts[c].hi = (uint16_t)(8 * (bound + s->first[slot] + s->leaves[slot]));
+            cuts[c].at = (uint16_t)(8 * (bound + s->first[slot] + s->leaves[2 * c + 1]));
         }
     }
-    for (uint32_t level = 0; oblivious && (1u << level) <= n_nodes; level++) {
-        uint32_t slot = (1u << level) - 1;
-        a->cut_condition[begin + level] = sections->node_condition[begin + (uint32_t)s->child[slot]];
+    for (uint32_t level = 0; tree->oblivious && (1u << level) <= n_nodes; level++) {
+        cuts[level].condition = cuts[(1u << level) - 1].condition;
+    }
+}
+
+/* Puts the cuts of a bunch, tree after tree and breadth first, in the order of their depth. `starts` has max_depth + 2. */
+static void place_cuts(arrays *a, uint32_t begin, const cut *cuts, uint32_t n, uint32_t max_depth, uint32_t *starts) {
+    memset(starts, 0, (max_depth + 2) * sizeof *starts);
+    for (uint32_t i = 0; i < n; i++) {
+        starts[cuts[i].depth + 1]++;
+    }
+    for (uint32_t depth = 0; depth < max_depth; depth++) {
+        starts[depth + 1] += starts[depth];
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = begin + starts[cuts[i].depth]++;
+        a->cut_condition[at] = cuts[i].condition;
+        a->cut_lo[at] = cuts[i].lo;
+        a->cut_hi[at] = cuts[i].hi;
+        a->cut_at[at] = cuts[i].at;
     }
 }
 
@@ -168,7 +193,8 @@ static int allocate(rk_sections *sections, const rk_forest_source *source, array
         return -1;                                                \
     }
     ROOM(tree, n_trees)
-    ROOM(cut_condition, n_nodes)
+    ROOM(bunch, n_trees + 1)
+    ROOM(cut_condition, n_nodes + RK_FETCH_AHEAD)
     ROOM(cut_lo, n_nodes)
     ROOM(cut_hi, n_nodes)
     ROOM(cut_at, n_nodes)
@@ -187,6 +213,52 @@ static int allocate(rk_sections *sections, const rk_forest_source *source, array
     return 0;
 }
 
+/* Everything of tree t but the place of its cuts. `table` is where its leaf table starts. */
+static void compile_tree(const rk_sections *sections, const rk_forest_source *source, arrays *a, uint32_t t,
+                         size_t table, uint32_t n_conditions, slots *s) {
+    uint32_t begin = source->node_begin[t], n_nodes = source->node_begin[t + 1] - begin;
+    rk_tree *tree = &a->tree[t];
+    lay_out(source, t, s);
+    *tree = (rk_tree){.table = (uint32_t)table, .depth = s->depth[2 * n_nodes],
+                      .oblivious = (uint32_t)is_oblivious(sections, begin, n_nodes, s)};
+    while (n_nodes >> tree->planes) {
+        tree->planes++;
+    }
+    compile_table(source, a, t, tree, s);
+    compile_steps(sections, source, a, t, n_conditions, s);
+}
+
+/* 1 if tree t may stand in the bunch that starts with `first` and has so many boundaries. */
+static int fits(const arrays *a, uint32_t first, uint32_t t, uint32_t bounds) {
+    return !a->tree[first].oblivious && !a->tree[t].oblivious && t - first < RK_BUNCH_TREES &&
+           bounds + 1 + (1u << a->tree[t].planes) <= RK_BUNCH_BOUNDS;
+}
+
+static void compile_all(rk_sections *sections, const rk_forest_source *source, arrays *a, uint32_t n_conditions,
+                        slots *s, cut *cuts, uint32_t *starts) {
+    size_t table = 0, width = source->flags & RK_FOREST_VECTOR_LEAVES ? source->n_outputs : 1;
+    uint32_t n_bunches = 0, first = 0, bounds = 0, depth = 0, n_cuts = 0;
+    for (uint32_t t = 0; t < source->n_trees; t++) {
+        uint32_t begin = source->node_begin[t], n_nodes = source->node_begin[t + 1] - begin;
+        rk_tree *tree = &a->tree[t];
+        compile_tree(sections, source, a, t, table, n_conditions, s);
+        table += ((size_t)1 << tree->planes) * width;
+        if (t == 0 || !fits(a, first, t, bounds)) {
+            place_cuts(a, source->node_begin[first], cuts, n_cuts, depth, starts);
+            a->bunch[n_bunches++] = first = t;
+            bounds = depth = n_cuts = 0;
+        }
+        tree->bound = bounds;
+        bounds += 1 + (1u << tree->planes);
+        depth = tree->depth > depth ? tree->depth : depth;
+        compile_cuts(sections, tree, begin, n_nodes, s, cuts + n_cuts);
+        n_cuts += n_nodes;
+    }
+    place_cuts(a, source->node_begin[first], cuts, n_cuts, depth, starts);
+    a->bunch[n_bunches] = source->n_trees;
+    sections->n_bunch = n_bunches + 1;
+}
+
 int rk_compile_trees(rk_sections *sections, const rk_forest_source *source, uint32_t n_conditions) {
     size_t room = 1;
     for (uint32_t t = 0; t < source->n_trees; t++) {
@@ -196,27 +268,20 @@ int rk_compile_trees(rk_sections *sections, const rk_forest_source *source, uint
     arrays a = {0};
     slots s = {malloc(room * sizeof *s.child), malloc(room * sizeof *s.first), malloc(room * sizeof *s.leaves),
                malloc(room * sizeof *s.depth), malloc(room * sizeof *s.order)};
-    int failed = !s.child || !s.first || !s.leaves || !s.depth || !s.order || allocate(sections, source, &a);
-    size_t table = 0, width = source->flags & RK_FOREST_VECTOR_LEAVES ? source->n_outputs : 1;
-    for (uint32_t t = 0; !failed && t < source->n_trees; t++) {
-        uint32_t begin = source->node_begin[t], n_nodes = source->node_begin[t + 1] - begin;
-        rk_tree *tree = &a.tree[t];
-        lay_out(source, t, &s);
-        *tree = (rk_tree){.table = (uint32_t)table, .depth = s.depth[2 * n_nodes],
-                          .oblivious = (uint32_t)is_oblivious(sections, begin, n_nodes, &s)};
-        while (n_nodes >> tree->planes) {
-            tree->planes++;
-        }
-        table += ((size_t)1 << tree->planes) * width;
-        compile_cuts(sections, &a, begin, n_nodes, (int)tree->oblivious, &s);
-        compile_table(source, &a, t, tree, &s);
-        compile_steps(sections, source, &a, t, n_conditions, &s);
+    cut *cuts = malloc((room + RK_BUNCH_BOUNDS) * sizeof *cuts);
+    uint32_t *starts = malloc((room + 2) * sizeof *starts);
+    int failed = !s.child || !s.first || !s.leaves || !s.depth || !s.order || !cuts || !starts ||
+                 allocate(sections, source, &a);
+    if (!failed) {
+        compile_all(sections, source, &a, n_conditions, &s, cuts, starts);
+        failed = order_trees(source, &a);
     }
-    failed = failed || order_trees(source, &a);
     free(s.child);
     free(s.first);
     free(s.leaves);
     free(s.depth);
     free(s.order);
+    free(cuts);
+    free(starts);
     return failed ? -1 : 0;
 }

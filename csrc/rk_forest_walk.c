@@ -34,7 +34,7 @@ static void row_outcomes(const rk_forest *f, const float *row, ptrdiff_t feature
     }
     for (size_t i = 0; i < s->n_membership; i++) {
         const rk_membership *m = &s->membership[i];
-        outcome[s->n_cut + i] = !rk_is_member(f, m->set, (int)m->nan_in, row[m->feature * feature_stride]);
+        outcome[s->n_cut_threshold + i] = !rk_is_member(f, m->set, (int)m->nan_in, row[m->feature * feature_stride]);
     }
     outcome[f->n_conditions] = 0;
 }
