@@ -5,8 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__clang__)
+#include <immintrin.h>
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2"))), apply_to = function)
+#else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2")
 #include <immintrin.h>
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -46,6 +51,9 @@ INLINE __m512i search(const __m512 *t, uint32_t levels, __m512 x) {
 INLINE void quantise_levels(uint32_t levels, const float *table, const float *values, size_t rows, float limit,
                             uint8_t *bins, uint64_t *nans, uint64_t *zeros) {
     __m512 t[19];
+    for (uint32_t i = 1; i < 19; i++) {
+        t[i] = _mm512_setzero_ps(); /* those that no level uses cost nothing */
+    }
     t[0] = _mm512_set1_ps(table[1]);
     for (uint32_t level = 1; level <= 4 && level < levels; level++) {
         t[level] = _mm512_loadu_ps(table + (1u << level));
@@ -287,4 +295,7 @@ int rk_score_avx512(const rk_forest *f, const rk_batch *batch) {
            : rest <= 256  ? score_256(f, batch, whole, rest)
                           : score_512(f, batch, whole, rest);
 }
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #endif

@@ -133,17 +133,26 @@ static void NAME(block_conditions)(const rk_forest *f, const rk_batch *batch, si
     }
 }
 
-/* The bits of the code: plane p is the XOR of every boundary that is an odd multiple of 2^p. */
+/* The bits of the code: plane p is the XOR of the boundaries that are odd multiples of 2^p. */
 static inline __attribute__((always_inline)) void NAME(xor_planes)(uint32_t n_planes, const uint64_t *right_of,
                                                                    uint64_t *planes) {
-#pragma GCC unroll 8
-    for (uint32_t p = 0; p < n_planes; p++) {
-        VECTOR plane = V_LOAD(right_of + ((size_t)1 << p) * WORDS);
-#pragma GCC unroll 32
-        for (uint32_t i = 3u << p; i < 1u << n_planes; i += 2u << p) {
-            plane = V_XOR(plane, V_LOAD(right_of + i * WORDS));
+    VECTOR plane[3] = {V_ZERO, V_ZERO, V_ZERO};
+    for (uint32_t i = 0; n_planes >= 3 && i < 1u << n_planes; i += 8) {
+        const uint64_t *eight = right_of + i * WORDS;
+        plane[0] = V_XOR(plane[0], V_XOR(V_LOAD(eight + WORDS), V_LOAD(eight + 3 * WORDS)));
+        plane[0] = V_XOR(plane[0], V_XOR(V_LOAD(eight + 5 * WORDS), V_LOAD(eight + 7 * WORDS)));
+        plane[1] = V_XOR(plane[1], V_XOR(V_LOAD(eight + 2 * WORDS), V_LOAD(eight + 6 * WORDS)));
+        plane[2] = V_XOR(plane[2], V_LOAD(eight + 4 * WORDS));
+    }
+    for (uint32_t p = 0; n_planes >= 3 && p < 3; p++) {
+        V_STORE(planes + p * WORDS, plane[p]);
+    }
+    for (uint32_t p = n_planes >= 3 ? 3 : 0; p < n_planes; p++) {
+        VECTOR other = V_ZERO;
+        for (uint32_t i = 1u << p; i < 1u << n_planes; i += 2u << p) {
+            other = V_XOR(other, V_LOAD(right_of + i * WORDS));
         }
-        V_STORE(planes + p * WORDS, plane);
+        V_STORE(planes + p * WORDS, other);
     }
 }
 
