@@ -72,7 +72,7 @@ static int open_block(block *b, const rk_shap *shap) {
     b->n_sums = (b->interactions ? n_columns : 1) * n_columns * RK_SHAP_BLOCK_ROWS;
     size_t conditions = aligned((shap->forest->n_conditions + (size_t)1) * sizeof(uint64_t));
     size_t masks = aligned(shap->max_nodes * sizeof(uint64_t));
-    size_t slots = (2 * (size_t)shap->max_depth + 3) * (shap->max_points + (size_t)1) * RK_SHAP_MAX_WALK_ROWS * sizeof(double);
+    size_t slots = (2 * (size_t)shap->max_depth + 3) * shap->max_points * RK_SHAP_MAX_WALK_ROWS * sizeof(double);
     size_t product = b->interactions ? n_columns * row_sums : 0;
     size_t bytes = conditions + 2 * masks + slots + product + b->n_sums * sizeof(double);
     char *memory = b->memory = aligned_alloc(64, aligned(bytes + 64));

@@ -1,16 +1,16 @@
 /* Explanations of a forest: exact SHAP values, path dependent (TreeSHAP; LightGBM's pred_contrib), in double.
  *
  * Contract
- *   Values     The value of feature f is its Shapley value in the game v(S) = the forest's expected score when only the
- *              features in S are known: a node that splits on an unknown feature passes on the average of both
- *              children, weighted by the training rows that went there (Lundberg et al., Nature Machine
- *              Intelligence 2, 2020). Values and expected value add up to the row's score.
+ *   Values     The value of feature f is its Shapley value in the game v(S) = the forest's expected score when
+ *              only the features in S are known: a node that splits on an unknown feature passes on the average
+ *              of both children, weighted by the training rows that went there (Lundberg et al., Nature
+ *              Machine Intelligence 2, 2020). Values and expected value add up to the row's score.
  *   Weights    leaf_cover. A node's weight is the sum of its leaves', so that values always add up, whatever
  *              node_cover says. Where a node's leaves all weigh 0, both children count the same.
- *   Score      In double, in the space of the forest's sums: base + leaf values. With RK_FOREST_FLOAT_SUMS leaf values and base
- *              are rounded to float32, as scoring does, but added up in double.
- *   Precision  Additive to within 1e-12 of the sum of the leaf values' sizes; PLAIN, AVX2 and AVX512 give the same bits,
- *              SCALAR, which works from the definition, agrees within the same 1e-12.
+ *   Score      In double, in the space of the forest's sums: base + leaf values. With RK_FOREST_FLOAT_SUMS leaf
+ *              values and base are rounded to float32, as scoring does, but added up in double.
+ *   Precision  Additive to within 1e-12 of the sizes of the leaf values added up. PLAIN, AVX2 and AVX512 give the
+ *              same bits; SCALAR, which works from the definition, agrees within the same 1e-12.
  *   Missing    Rows go where the forest's contract sends them.
  *   Ownership  rk_shap_build borrows the forest, which must outlive the rk_shap. All calls but build and free take
  *              it const, keep no state and may run from several threads at the same time.
@@ -62,9 +62,9 @@ size_t rk_shap_bytes(const rk_shap *shap); /* memory held */
 int rk_shap_values(const rk_shap *shap, rk_shap_tier tier, const float *matrix, size_t rows, ptrdiff_t feature_stride,
                    ptrdiff_t row_stride, double *out);
 
-/* SHAP interaction values: out[((o * F + f) * F + g) * rows + r], F = n_features + 1. Symmetric; [f][f] is what is left of
- * the value of f after its interactions, so that row f adds up to it; [n_features][n_features] is the expected value,
- * the rest of that row and column 0. SCALAR works from the definition, too. Returns as above. */
+/* SHAP interaction values: out[((o * F + f) * F + g) * rows + r], F = n_features + 1. Symmetric; [f][f] is what is
+ * left of the value of f after its interactions, so that row f adds up to it; [n_features][n_features] is the
+ * expected value, the rest of that row and column 0. Returns as above. */
 int rk_shap_interactions(const rk_shap *shap, rk_shap_tier tier, const float *matrix, size_t rows,
                          ptrdiff_t feature_stride, ptrdiff_t row_stride, double *out);
 

@@ -67,8 +67,8 @@ static double expect(builder *b, uint32_t tree, uint32_t output) {
         double means[2];
         for (int side = 0; side < 2; side++) {
             int32_t child = side ? s->right[begin + node] : s->left[begin + node];
-            means[side] = child >= 0 ? b->mean[child]
-                                     : rk_shap_leaf_value(s, s->leaf_value[(leaf + (uint32_t)~child) * stride + output]);
+            size_t at = child >= 0 ? 0 : (leaf + (uint32_t)~child) * stride + output;
+            means[side] = child >= 0 ? b->mean[child] : rk_shap_leaf_value(s, s->leaf_value[at]);
         }
         double share = b->shap->shares[begin + node];
         b->mean[node] = share * means[0] + (1.0 - share) * means[1];
@@ -292,9 +292,9 @@ static int allocate(builder *b, size_t largest) {
     shap->steps = malloc(2 * n_nodes * sizeof *shap->steps + 1);
     shap->tree_columns = malloc(n_nodes * sizeof *shap->tree_columns + 1);
     shap->shares = malloc(n_nodes * sizeof *shap->shares + 1);
-    if (!b->above || !b->seen || !b->order || !b->weight || !b->mean || !b->passed || !b->stack || !shap->output_begin ||
-        !shap->output_trees || !shap->expected || !shap->trees || !shap->nodes || !shap->steps || !shap->tree_columns ||
-        !shap->shares) {
+    if (!b->above || !b->seen || !b->order || !b->weight || !b->mean || !b->passed || !b->stack ||
+        !shap->output_begin || !shap->output_trees || !shap->expected || !shap->trees || !shap->nodes ||
+        !shap->steps || !shap->tree_columns || !shap->shares) {
         return -1;
     }
     memset(b->above, 0xff, n_columns * sizeof *b->above);
@@ -304,8 +304,8 @@ static int allocate(builder *b, size_t largest) {
 
 rk_shap *rk_shap_build(const rk_forest *forest, rk_shap_fault *fault) {
     const rk_forest_source *s = rk_forest_as_source(forest);
-    *fault = (rk_shap_fault){!s->leaf_cover ? RK_SHAP_NO_COVERS : s->linear_begin ? RK_SHAP_LINEAR_LEAVES : RK_SHAP_OK, 0};
-    if (fault->status != RK_SHAP_OK) {
+    if (!s->leaf_cover || s->linear_begin) {
+        *fault = (rk_shap_fault){s->linear_begin ? RK_SHAP_LINEAR_LEAVES : RK_SHAP_NO_COVERS, 0};
         return NULL;
     }
     uint32_t largest = 0;
@@ -314,7 +314,7 @@ rk_shap *rk_shap_build(const rk_forest *forest, rk_shap_fault *fault) {
         largest = n > largest ? n : largest;
     }
     builder b = {.shap = calloc(1, sizeof(rk_shap)), .source = s};
-    fault->status = RK_SHAP_NO_MEMORY;
+    *fault = (rk_shap_fault){RK_SHAP_NO_MEMORY, 0};
     if (b.shap) {
         b.shap->forest = forest;
         b.shap->source = s;
@@ -357,9 +357,9 @@ void rk_shap_free(rk_shap *shap) {
 
 size_t rk_shap_bytes(const rk_shap *shap) {
     const rk_forest_source *s = shap->source;
-    size_t n_nodes = s->node_begin[s->n_trees];
-    return sizeof *shap + s->n_features * sizeof *shap->columns + (s->n_outputs + (size_t)1) * sizeof *shap->output_begin +
-           s->n_trees * (sizeof *shap->output_trees + sizeof *shap->trees) + s->n_outputs * sizeof *shap->expected +
-           shap->n_curves * sizeof *shap->curves +
-           n_nodes * (sizeof *shap->nodes + 2 * sizeof *shap->steps + sizeof *shap->tree_columns + sizeof *shap->shares);
+    size_t node = sizeof *shap->nodes + 2 * sizeof *shap->steps + sizeof *shap->tree_columns + sizeof *shap->shares;
+    size_t output = sizeof *shap->output_begin + sizeof *shap->expected;
+    return sizeof *shap + s->n_features * sizeof *shap->columns + s->n_outputs * output +
+           s->n_trees * (sizeof *shap->output_trees + sizeof *shap->trees) + s->node_begin[s->n_trees] * node +
+           shap->n_curves * sizeof *shap->curves;
 }

@@ -19,8 +19,8 @@ typedef struct {
     uint32_t slot;      /* where its product and later its sum stand; its children's: 2 * depth + 1 and + 2 */
     uint32_t first;     /* leaf, if the child is one: index over all trees' leaves */
     uint32_t second;
-    uint32_t above;     /* the node of the tree (in this order) whose edge leads here and that splits on the same feature,
-                           the nearest one, << 1 | 1 for its second edge; RK_SHAP_NONE: there is none */
+    uint32_t above;     /* the nearest node above, in the tree's order, that splits on the same feature: << 1, | 1
+                           where the way here leads to its second child; RK_SHAP_NONE: there is none */
     uint32_t curve;
     uint8_t flip;       /* rows that meet the condition go to the second child */
 } rk_shap_node;

@@ -1,11 +1,11 @@
-/* The oracle: Shapley values leaf by leaf, from the definition, in sums of terms >= 0; no quadrature, no division by what
- * may be 0, no state between nodes.
+/* The oracle: Shapley values leaf by leaf, from the definition, in sums of terms >= 0; no quadrature, no division by
+ * what may be 0, no state between nodes.
  *
  * A leaf of value v whose path has d distinct features adds to the value of feature i
  *     v (o_i - z_i) sum over k of k! (d - 1 - k)! / d! * E_k,
- * o_j being 1 if the row meets all conditions on feature j, z_j the product of the shares, and E_k the sum, over the sets
- * S of k of the other features, of the products of o_j (j in S) and z_j (not in S). Interactions: the same over
- * the sets without i and j, with (o_i - z_i) (o_j - z_j) / 2 in front.
+ * o_j being 1 if the row meets all conditions on feature j, z_j the product of the shares, and E_k the sum, over
+ * the sets S of k of the other features, of the products of o_j (j in S) and z_j (not in S). Interactions: the same
+ * over the sets without i and j, with (o_i - z_i) (o_j - z_j) / 2 in front.
  */
 #include <stdlib.h>
 
@@ -41,11 +41,12 @@ static double weighted_sets(const factor *factors, uint32_t n, uint32_t skip, ui
 }
 
 /* The distinct features between a leaf and the root, as one row sees them. */
-static uint32_t climb(const rk_shap *shap, uint32_t tree, int32_t leaf, const int32_t *parents, const uint64_t *conditions,
-                      size_t row, const uint32_t *column_of, factor *factors) {
+static uint32_t climb(const rk_shap *shap, uint32_t tree, int32_t leaf, const int32_t *parents,
+                      const uint64_t *conditions, size_t row, const uint32_t *column_of, factor *factors) {
     const rk_forest_source *s = shap->source;
     uint32_t begin = s->node_begin[tree], n = 0, n_nodes = s->node_begin[tree + 1] - begin;
-    for (int32_t child = ~leaf, node = parents[n_nodes + (uint32_t)leaf]; node >= 0; child = node, node = parents[node]) {
+    int32_t child = ~leaf;
+    for (int32_t node = parents[n_nodes + (uint32_t)leaf]; node >= 0; child = node, node = parents[node]) {
         size_t i = begin + (size_t)node;
         uint32_t column = column_of[s->split_feature[i]], at = 0;
         int left = s->left[i] == child, goes_left = (conditions[shap->forest->s.node_condition[i]] >> row) & 1;

@@ -1,17 +1,18 @@
 /* The walk over one tree, for 8 rows a vector. Included by one source file per tier, which says for which processor
- and under which name (RK_SHAP_WALK), how long its vectors are (RK_SHAP_VECTOR_BYTES) and how many rows walk together
+ * and under which name (RK_SHAP_WALK), how long its vectors are (RK_SHAP_VECTOR_BYTES) and how many rows walk together
  * (RK_SHAP_WALK_ROWS); only additions and multiplications, in one order, so that all give the same bits.
  *
  * Per node and quadrature point, F is the first child's factor. P is the product of the factors on the way here,
  * Q the sum of leaf values below, each times the factors between. Down: P1 = P F, P2 = P - P1.
  * Up: X = Q1 - Q2, Q = Q2 + X F; the feature's value grows by w * sum over points of du/dt * P * X.
- * F = share + u w; w = 1 - share for rows that go to the first child, -share for those that go to the second, 0 for rows
- * that failed an earlier condition on the same feature. P starts as the quadrature weights.
+ * F = share + u w; w = 1 - share for rows that go to the first child, -share for those that go to the second, 0 for
+ * rows that failed an earlier condition on the same feature. P starts as the quadrature weights.
  */
 #include "rk_shap_internal.h"
 
 #define LANES (RK_SHAP_VECTOR_BYTES / 8)
 #define MAX_PARTS (RK_SHAP_WALK_ROWS / LANES) /* vectors that walk together */
+_Static_assert(RK_SHAP_WALK_ROWS <= RK_SHAP_MAX_WALK_ROWS, "slots are too small");
 #define INLINE static inline __attribute__((always_inline))
 
 typedef double lanes __attribute__((vector_size(RK_SHAP_VECTOR_BYTES)));
@@ -25,15 +26,22 @@ typedef struct {
     const double *slope; /* du/dt; NULL: 1 */
 } view;
 
+INLINE lanes spread(double value) {
+    lanes all;
+    for (int i = 0; i < LANES; i++) {
+        all[i] = value;
+    }
+    return all;
+}
+
 /* 1.0 for the rows whose bit is set, else 0.0. */
 INLINE lanes ones_of(uint64_t rows) {
-    lane_bits bit, one;
+    lane_bits bit, all;
     for (int i = 0; i < LANES; i++) {
         bit[i] = 1 << i;
-        one[i] = 0x3ff0000000000000;
+        all[i] = (int64_t)rows;
     }
-    lane_bits all = bit - bit + (int64_t)rows;
-    return (lanes)(((all & bit) == bit) & one);
+    return (lanes)(((all & bit) == bit) & (lane_bits)spread(1.0));
 }
 
 INLINE void look(view *v, const rk_shap_job *job, uint32_t index, uint32_t shift, const uint32_t parts) {
@@ -53,7 +61,8 @@ INLINE void look(view *v, const rk_shap_job *job, uint32_t index, uint32_t shift
     v->slope = curve == rule->plain ? NULL : v->u + job->tree->points;
 }
 
-INLINE void down(const view *v, uint32_t points, const uint32_t parts, const lanes *restrict p, lanes *restrict first, lanes *restrict second) {
+INLINE void down(const view *v, uint32_t points, const uint32_t parts, const lanes *restrict p, lanes *restrict first,
+                 lanes *restrict second) {
     for (uint32_t k = 0; k < points; k++) {
         for (uint32_t i = 0; i < parts; i++) {
             uint32_t at = k * parts + i;
@@ -67,13 +76,13 @@ INLINE void down(const view *v, uint32_t points, const uint32_t parts, const lan
 }
 
 /* Q of a node whose second child is a leaf if `second` is NULL; what the node adds to its feature goes to `sums`. */
-INLINE void up(const view *v, uint32_t points, const uint32_t parts, lanes *restrict p, const lanes *restrict first, const lanes *restrict second,
-               double leaf, lanes *restrict sums) {
+INLINE void up(const view *v, uint32_t points, const uint32_t parts, lanes *restrict p, const lanes *restrict first,
+               const lanes *restrict second, double leaf, lanes *restrict sums) {
     lanes added[MAX_PARTS] = {{0}};
     for (uint32_t k = 0; k < points; k++) {
         for (uint32_t i = 0; i < parts; i++) {
             uint32_t at = k * parts + i;
-            lanes other = second ? second[at] : first[at] - first[at] + leaf;
+            lanes other = second ? second[at] : spread(leaf);
             lanes difference = first[at] - other, weighted = p[at] * difference;
             added[i] += v->slope ? weighted * v->slope[k] : weighted;
             p[at] = other + difference * (v->share + v->u[k] * v->direction[i]);
@@ -85,7 +94,8 @@ INLINE void up(const view *v, uint32_t points, const uint32_t parts, lanes *rest
 }
 
 /* The same of a node above two leaves. */
-INLINE void bottom(const view *v, uint32_t points, const uint32_t parts, lanes *restrict p, double first, double second, lanes *restrict sums) {
+INLINE void bottom(const view *v, uint32_t points, const uint32_t parts, lanes *restrict p, double first, double second,
+                   lanes *restrict sums) {
     lanes added[MAX_PARTS] = {{0}}, along[MAX_PARTS];
     double difference = first - second, base = second + difference * v->share;
     for (uint32_t i = 0; i < parts; i++) {
@@ -113,7 +123,7 @@ INLINE void walk_rows(const rk_shap_job *job, uint32_t shift, const uint32_t par
     const double *weights = shap->curves + shap->rules[points].plain + 2 * points;
     for (uint32_t k = 0; k < points; k++) {
         for (uint32_t i = 0; i < parts; i++) {
-            slots[k * parts + i] = slots[0] - slots[0] + weights[k];
+            slots[k * parts + i] = spread(weights[k]);
         }
     }
     for (uint32_t s = 0; s < tree->n_steps; s++) {
@@ -137,7 +147,8 @@ INLINE void walk_rows(const rk_shap_job *job, uint32_t shift, const uint32_t par
             up(&v, points, parts, p, first, first + slot, 0.0, sums);
             break;
         default:
-            bottom(&v, points, parts, p, job->values[node->first * job->stride], job->values[node->second * job->stride], sums);
+            bottom(&v, points, parts, p, job->values[node->first * job->stride],
+                   job->values[node->second * job->stride], sums);
         }
     }
 }

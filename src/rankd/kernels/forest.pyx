@@ -7,9 +7,6 @@ import numpy as np
 
 
 cdef extern from "rk_forest.h" nogil:
-    ctypedef struct rk_forest:
-        pass
-
     ctypedef struct rk_forest_source:
         uint32_t n_features
         uint32_t n_outputs
@@ -178,9 +175,6 @@ cdef _refused(rk_forest_fault fault):
 cdef class Forest:
     """An immutable forest; see csrc/rk_forest.h for what it computes and forest.pyi for the arguments."""
 
-    cdef rk_forest *_forest
-    cdef object _borrowed
-
     def __init__(
         self,
         *,
@@ -295,7 +289,7 @@ cdef class Forest:
         return _TIER_NAMES[rk_forest_chosen(self._forest, <size_t>rows)]
 
     def score(self, matrix, str tier="auto"):
-        cdef Py_ssize_t rows = _rows(matrix, self.features)
+        cdef Py_ssize_t rows = matrix_rows(matrix, self.features)
         cdef rk_forest_tier chosen = TIERS[tier]
         cdef ptrdiff_t feature_stride = matrix.strides[0] // 4
         cdef ptrdiff_t row_stride = matrix.strides[1] // 4 if rows > 1 else 1
@@ -315,7 +309,7 @@ cdef class Forest:
         return out
 
     def leaves(self, matrix):
-        cdef Py_ssize_t rows = _rows(matrix, self.features)
+        cdef Py_ssize_t rows = matrix_rows(matrix, self.features)
         cdef ptrdiff_t feature_stride = matrix.strides[0] // 4
         cdef ptrdiff_t row_stride = matrix.strides[1] // 4 if rows > 1 else 1
         out = np.empty((self.trees, rows), np.int32)
@@ -328,7 +322,7 @@ cdef class Forest:
         return out
 
 
-cdef Py_ssize_t _rows(matrix, uint32_t features) except -1:
+cdef Py_ssize_t matrix_rows(matrix, uint32_t features) except -1:
     """The number of rows of a matrix that fits the contract; ValueError if it does not."""
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.float32 or matrix.ndim != 2:
         raise ValueError(f"expected a float32 matrix (features, rows), got {_describe(matrix)}")
