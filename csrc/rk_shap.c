@@ -204,7 +204,7 @@ static int explain(const rk_shap *shap, rk_shap_tier tier, const float *matrix, 
         for (uint32_t o = 0; o < s->n_outputs && !failed; o++) {
             uint32_t first = vector ? 0 : shap->output_begin[o], last = vector ? s->n_trees : shap->output_begin[o + 1];
             memset(b.job.sums, 0, b.n_sums * sizeof(double));
-            b.job.values = s->leaf_value + (vector ? o : 0);
+            b.job.values = shap->leaf_value + (vector ? o : 0);
             for (uint32_t i = first; i < last && !failed; i++) {
                 failed = explain_tree(&b, shap->output_trees[i], o);
             }

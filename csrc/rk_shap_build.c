@@ -60,7 +60,7 @@ static double expect(builder *b, uint32_t tree, uint32_t output) {
     uint32_t begin = s->node_begin[tree], n_nodes = s->node_begin[tree + 1] - begin;
     size_t leaf = (size_t)begin + tree, stride = s->flags & RK_FOREST_VECTOR_LEAVES ? s->n_outputs : 1;
     if (n_nodes == 0) {
-        return rk_shap_leaf_value(s, s->leaf_value[leaf * stride + output]);
+        return b->shap->leaf_value[leaf * stride + output];
     }
     for (uint32_t i = n_nodes; i-- > 0;) {
         uint32_t node = (uint32_t)b->order[i];
@@ -68,7 +68,7 @@ static double expect(builder *b, uint32_t tree, uint32_t output) {
         for (int side = 0; side < 2; side++) {
             int32_t child = side ? s->right[begin + node] : s->left[begin + node];
             size_t at = child >= 0 ? 0 : (leaf + (uint32_t)~child) * stride + output;
-            means[side] = child >= 0 ? b->mean[child] : rk_shap_leaf_value(s, s->leaf_value[at]);
+            means[side] = child >= 0 ? b->mean[child] : b->shap->leaf_value[at];
         }
         double share = b->shap->shares[begin + node];
         b->mean[node] = share * means[0] + (1.0 - share) * means[1];
@@ -215,8 +215,9 @@ static int make_curves(builder *b, uint32_t tree) {
 static rk_shap_status compile_trees(builder *b, uint32_t *bad_tree) {
     rk_shap *shap = b->shap;
     int vector = (b->source->flags & RK_FOREST_VECTOR_LEAVES) != 0;
+    int floats = (b->source->flags & RK_FOREST_FLOAT_SUMS) != 0;
     for (uint32_t o = 0; o < b->source->n_outputs; o++) {
-        shap->expected[o] = b->source->base ? rk_shap_leaf_value(b->source, b->source->base[o]) : 0.0;
+        shap->expected[o] = floats ? (double)(float)b->source->base[o] : b->source->base[o];
     }
     for (uint32_t t = 0; t < b->source->n_trees; t++) {
         weigh(b, t);
@@ -255,6 +256,21 @@ static void order_trees(rk_shap *shap, const rk_forest_source *s) {
         shap->output_begin[o + 1] = shap->output_begin[o];
     }
     shap->output_begin[0] = 0;
+}
+
+/* Leaf values as scoring rounds them. */
+static int round_leaves(rk_shap *shap, const rk_forest_source *s) {
+    shap->leaf_value = s->leaf_value;
+    if (!(s->flags & RK_FOREST_FLOAT_SUMS)) {
+        return 0;
+    }
+    size_t width = s->flags & RK_FOREST_VECTOR_LEAVES ? s->n_outputs : 1;
+    size_t n = ((size_t)s->node_begin[s->n_trees] + s->n_trees) * width;
+    shap->leaf_value = shap->rounded = malloc(n * sizeof *shap->rounded);
+    for (size_t i = 0; i < n && shap->rounded; i++) {
+        shap->rounded[i] = (double)(float)s->leaf_value[i];
+    }
+    return shap->rounded ? 0 : -1;
 }
 
 static int allocate(builder *b, size_t largest) {
@@ -318,7 +334,7 @@ rk_shap *rk_shap_build(const rk_forest *forest, rk_shap_fault *fault) {
     if (b.shap) {
         b.shap->forest = forest;
         b.shap->source = s;
-        if (!allocate(&b, largest)) {
+        if (!allocate(&b, largest) && !round_leaves(b.shap, s)) {
             order_trees(b.shap, s);
             fault->status = compile_trees(&b, &fault->tree);
         }
@@ -352,6 +368,7 @@ void rk_shap_free(rk_shap *shap) {
     free(shap->tree_columns);
     free(shap->curves);
     free(shap->shares);
+    free(shap->rounded);
     free(shap);
 }
 
@@ -359,7 +376,10 @@ size_t rk_shap_bytes(const rk_shap *shap) {
     const rk_forest_source *s = shap->source;
     size_t node = sizeof *shap->nodes + 2 * sizeof *shap->steps + sizeof *shap->tree_columns + sizeof *shap->shares;
     size_t output = sizeof *shap->output_begin + sizeof *shap->expected;
-    return sizeof *shap + s->n_features * sizeof *shap->columns + s->n_outputs * output +
-           s->n_trees * (sizeof *shap->output_trees + sizeof *shap->trees) + s->node_begin[s->n_trees] * node +
+    size_t rounded = shap->rounded ? s->node_begin[s->n_trees] + (size_t)s->n_trees : 0;
+    rounded *= s->flags & RK_FOREST_VECTOR_LEAVES ? s->n_outputs : 1;
+    size_t tree = sizeof *shap->output_trees + sizeof *shap->trees;
+    return sizeof *shap + rounded * sizeof *shap->rounded + s->n_features * sizeof *shap->columns +
+           s->n_outputs * output + s->n_trees * tree + s->node_begin[s->n_trees] * node +
            shap->n_curves * sizeof *shap->curves;
 }

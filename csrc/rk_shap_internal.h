@@ -65,6 +65,8 @@ struct rk_shap {
     double *curves;
     size_t n_curves; /* doubles */
     double *shares;  /* per node of the source: the left child's share */
+    const double *leaf_value; /* the source's, or with float sums `rounded` */
+    double *rounded;
     rk_shap_rule rules[RK_SHAP_MAX_POINTS + 1];
 };
 
@@ -87,11 +89,6 @@ typedef void (*rk_shap_walk)(const rk_shap_job *job);
 void rk_shap_walk_plain(const rk_shap_job *job);
 void rk_shap_walk_avx2(const rk_shap_job *job);
 void rk_shap_walk_avx512(const rk_shap_job *job);
-
-/* A leaf's value as scoring rounds it. */
-static inline double rk_shap_leaf_value(const rk_forest_source *source, double value) {
-    return source->flags & RK_FOREST_FLOAT_SUMS ? (double)(float)value : value;
-}
 
 /* Gauss-Legendre points and weights on [0, 1]: exact for polynomials of degree 2n - 1. */
 void rk_shap_quadrature(uint32_t n, double *points, double *weights);

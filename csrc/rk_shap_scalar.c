@@ -102,7 +102,7 @@ int rk_shap_scalar_tree(const rk_shap *shap, uint32_t tree, uint32_t output, con
     }
     for (size_t leaf = 0; leaf <= n_nodes && n_nodes && !failed; leaf++) {
         size_t at = vector ? (first_leaf + leaf) * s->n_outputs + output : first_leaf + leaf;
-        double value = rk_shap_leaf_value(s, s->leaf_value[at]);
+        double value = shap->leaf_value[at];
         for (size_t r = 0; r < rows; r++) {
             uint32_t n = climb(shap, tree, (int32_t)leaf, parents, conditions, r, column_of, factors);
             add_leaf(factors, n, value, sets, shap->n_columns, interactions, sums + r);

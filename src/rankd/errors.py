@@ -4,7 +4,8 @@
     ├── ConfigError            the workspace, a model file or the command line is wrong; nothing was served
     │   ├── WorkspaceError     rankd.yaml; all its problems at once
     │   ├── ExpressionError    an expression, with the place in it
-    │   └── ModelFileError     a model file, with the line or field
+    │   ├── ModelFileError     a model file, with the line or field
+    │   └── ExplanationError   a model that is served but cannot be explained
     ├── RequestError           the caller's fault; carries violations with field paths
     ├── StoreError             the signal store cannot do what was asked
     │   └── StoreFullError
@@ -95,6 +96,10 @@ class ExpressionError(ConfigError):
 
 class ModelFileError(ConfigError):
     """A model file is damaged, hostile or of a kind rankd does not serve. Nothing of it was used."""
+
+
+class ExplanationError(ConfigError):
+    """The model's scores cannot be explained; the message says what its file lacks. Scoring is not affected."""
 
 
 @dataclass(frozen=True, slots=True)

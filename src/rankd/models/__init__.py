@@ -5,10 +5,11 @@ from rankd.models.forest import ForestScorer
 from rankd.models.lightgbm import parse_lightgbm
 from rankd.models.linear import LinearScorer, parse_linear
 from rankd.models.load import load_model
-from rankd.models.scorer import LoadedModel, Scorer
+from rankd.models.scorer import Explainer, LoadedModel, Scorer
 from rankd.models.xgboost import parse_xgboost
 
 __all__ = [
+    "Explainer",
     "ForestScorer",
     "LinearScorer",
     "LoadedModel",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.errors import ExplanationError
 from rankd.kernels.forest import Forest
+from rankd.kernels.shap import Shap, ShapError
 from rankd.kernels.transform import apply_transform
 from rankd.models.objective import Transform
 
@@ -36,6 +40,8 @@ class ForestScorer:
         self.scale = scale
         self.bias = np.zeros(forest.outputs) if bias is None else bias
         self._feature_names = feature_names
+        self._shap: Shap | None = None
+        self._shap_lock = threading.Lock()
         outputs = forest.outputs
         self._output_names = ("score",) if outputs == 1 else tuple(f"class_{i}" for i in range(outputs))
 
@@ -59,6 +65,25 @@ class ForestScorer:
                 sums /= self.divisor
             apply_transform(self.transform.name, self.transform.parameter, sums)
         return sums
+
+    def explain(self, matrix: NDArray[np.float32], interactions: bool = False) -> NDArray[np.float64]:
+        """See Explainer.explain: SHAP values, the library's own (LightGBM's pred_contrib)."""
+        shap = self._explanations()
+        contributions = shap.interactions(matrix) if interactions else shap.values(matrix)
+        contributions *= self.scale
+        expected = contributions[:, -1, -1] if interactions else contributions[:, -1]
+        expected += self.bias[:, None]
+        return contributions
+
+    def _explanations(self) -> Shap:
+        """Built when first asked for; most models are never explained."""
+        with self._shap_lock:
+            if self._shap is None:
+                try:
+                    self._shap = Shap(self.forest)
+                except ShapError as error:
+                    raise ExplanationError(f"cannot explain: {error}") from None
+            return self._shap
 
     def cost(self, rows: int) -> float:
         """See Scorer.cost."""

@@ -56,21 +56,44 @@ class LinearScorer:
 
     def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
         """See Scorer.score."""
-        if matrix.dtype != np.float32 or matrix.ndim != 2 or matrix.shape[0] != len(self._weights):
-            expected = f"a float32 matrix ({len(self._weights)}, rows)"
-            raise ValueError(f"expected {expected}, got {matrix.dtype} {matrix.shape}")
+        self._check(matrix)
         sums = np.full((1, matrix.shape[1]), self._intercept, self._precision)
         with np.errstate(all="ignore"):  # infinities go where the sum leads them
-            for row, weight, substitute in zip(matrix, self._weights, self._substitutes, strict=True):
-                term = row.astype(self._precision)
-                term *= weight
-                absent = np.isnan(row)
-                term[absent] = 0.0 if substitute is None else weight * substitute
-                sums[0] += term
+            for feature, row in enumerate(matrix):
+                sums[0] += self._term(feature, row)
         done = sums.astype(np.float64, copy=False)
         if not raw:
             apply_transform(self._transform, 1.0, done)
         return done
+
+    def explain(self, matrix: NDArray[np.float32], interactions: bool = False) -> NDArray[np.float64]:
+        """See Explainer.explain: the terms of the sum as they are added; the expected score is the intercept.
+
+        So a contribution is against a feature of value 0. No two features interact.
+        """
+        self._check(matrix)
+        terms = np.full((len(self._weights) + 1, matrix.shape[1]), self._intercept)
+        with np.errstate(all="ignore"):
+            for feature, row in enumerate(matrix):
+                terms[feature] = self._term(feature, row)
+        if not interactions:
+            return terms[None]
+        pairs = np.zeros((1, len(terms), *terms.shape))
+        pairs[0, np.arange(len(terms)), np.arange(len(terms))] = terms
+        return pairs
+
+    def _check(self, matrix: NDArray[np.float32]) -> None:
+        if matrix.dtype != np.float32 or matrix.ndim != 2 or matrix.shape[0] != len(self._weights):
+            expected = f"a float32 matrix ({len(self._weights)}, rows)"
+            raise ValueError(f"expected {expected}, got {matrix.dtype} {matrix.shape}")
+
+    def _term(self, feature: int, row: NDArray[np.float32]) -> NDArray[Any]:
+        """What a feature's values add to the sums; a missing value, its substitute's term or nothing."""
+        weight, substitute = self._weights[feature], self._substitutes[feature]
+        term: NDArray[Any] = row.astype(self._precision)
+        term *= weight
+        term[np.isnan(row)] = 0.0 if substitute is None else weight * substitute
+        return term
 
     def cost(self, rows: int) -> float:
         """See Scorer.cost: a weight costs about as much as a tree visit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,20 @@ class Scorer(Protocol):
 
     def cost(self, rows: int) -> float:
         """An estimate of `score` in tree visits (rows × trees), for choosing where to run it."""
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """What a Scorer whose scores can be explained offers besides (docs/explanations.md)."""
+
+    def explain(self, matrix: NDArray[np.float32], interactions: bool = False) -> NDArray[np.float64]:
+        """What every feature contributes to every row's raw score: float64 (outputs, features + 1, rows).
+
+        The last entry of the second axis is the expected score; over that axis, contributions add up to
+        `score(matrix, raw=True)`. With `interactions` (outputs, features + 1, features + 1, rows): symmetric, adding up
+        over one feature axis to the contributions of the other. The first call may take a moment to prepare.
+        ExplanationError if the model cannot be explained, ValueError if the shape does not fit. Releases the GIL.
+        """
 
 
 @dataclass(frozen=True, slots=True)
