@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ class Budget:
     """What a document may still hold: a small file must not become a large one in memory."""
 
     file: str
-    values: int = limits.MAX_MODEL_VALUES
-    numbers: int = limits.MAX_MODEL_NUMBERS
+    values: int = field(default_factory=lambda: limits.MAX_MODEL_VALUES)
+    numbers: int = field(default_factory=lambda: limits.MAX_MODEL_NUMBERS)
 
     def take_value(self, path: str, depth: int) -> None:
         """One object, list, text or single number, `depth` levels inside the document."""

@@ -125,7 +125,7 @@ class _Reader:
         if self.data.find(b"N", begin, end) >= 0 or self.data.find(b"I", begin, end) >= 0:
             words = self.data[begin:end].split(b",")
             for i, word in enumerate(words):
-                if not _NUMBER_OR_NOT.fullmatch(word[: _MAX_NUMBER_BYTES + 1]):
+                if len(word) > _MAX_NUMBER_BYTES or not _NUMBER_OR_NOT.fullmatch(word):
                     raise self.budget.fault(f"{path}[{i}]", "expected a number")
             return np.fromiter(map(float, words), np.float64, len(words))
         text = bytearray(b"[")
@@ -145,7 +145,7 @@ class _Reader:
             raise self.fault(path, f"expected text of at most {limits.MAX_MODEL_TEXT_BYTES} bytes that ends")
         try:
             text = _STRING.decode(match[0])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise self.fault(path, f"expected text: {error}") from None
         self.offset = match.end()
         return text
