@@ -2,6 +2,8 @@
 
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,9 @@ from rankd.kernels.transform import margin
 from rankd.models import ForestScorer, LinearScorer, parse_xgboost
 from rankd.models.document import nearest_float32
 
+FILES = Path(__file__).parent / "files"
+"""Files of XGBoost 1.7.6 and 2.1.4, and the margins that the version which wrote them gives for some rows."""
+OLD: dict[str, Any] = json.loads((FILES / "xgboost_margins.json").read_text())
 SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
 SIZES = (1, 7, 8, 64, 65, 400)
 """Rows: one, around the walk's and the block's borders, and several blocks."""
@@ -89,6 +94,13 @@ def test_linear_margins_equal_xgboost(name: str) -> None:
     assert isinstance(scorer, LinearScorer)
     rows = nasty_rows(name, 400, 3)
     assert same_float32(scorer.score(np.ascontiguousarray(rows.T), raw=True), margins(name, rows))
+
+
+@pytest.mark.parametrize("name", sorted(OLD["margins"]))
+def test_files_of_earlier_versions(name: str) -> None:
+    scorer = parse_xgboost((FILES / name).read_bytes())
+    matrix = np.ascontiguousarray(np.array(OLD["rows"], np.float32).T)  # null becomes NaN
+    assert same_float32(scorer.score(matrix, raw=True), np.array(OLD["margins"][name]))
 
 
 def test_names() -> None:
