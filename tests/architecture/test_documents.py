@@ -14,7 +14,7 @@ from rankd.errors import Reason
 from rankd.v1 import error_reason_pb2
 
 DOCUMENTS = sources(".md")
-TEXTS = [path for path in tracked() if path.suffix not in (".png", ".parquet", ".gz", ".zst", ".bin")]
+TEXTS = [path for path in tracked() if path.suffix not in (".png", ".parquet", ".gz", ".zst", ".bin", ".ubj")]
 THIS = Path("tests/architecture/test_documents.py")
 PROJECT = tomllib.loads(text(Path("pyproject.toml")))["project"]
 
