@@ -10,6 +10,29 @@
 
 enum { RK_BLOCK = 256 }; /* candidates a numeric operation handles at a time */
 
+/* How wide the vectors are that loops over candidates were compiled for; results are the same bits in every tier.
+ * RK_OPS_PLAIN is what the compiler makes of C alone, and the oracle of the others. */
+enum rk_ops_tier { RK_OPS_PLAIN, RK_OPS_AVX2, RK_OPS_TIERS };
+
+/* The widest tier of this processor. */
+static inline int rk_ops_widest(void)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") ? RK_OPS_AVX2 : RK_OPS_PLAIN;
+#else
+    return RK_OPS_PLAIN;
+#endif
+}
+
+/* What stands before and in place of the code of a tier. */
+#if defined(__x86_64__)
+#define RK_OPS_AVX2_FUNCTION(...) __attribute__((target("avx2"))) __VA_ARGS__
+#define RK_OPS_AVX2_OR(tier, other) tier
+#else
+#define RK_OPS_AVX2_FUNCTION(...)
+#define RK_OPS_AVX2_OR(tier, other) other
+#endif
+
 /* An argument while running: `values` of numbers, `column` of the others. Element i is at i * stride. */
 typedef struct {
     const double *values;
@@ -27,6 +50,7 @@ typedef struct {
     int64_t length;
     void *scratch;
     double (*broadcast)[RK_BLOCK];
+    int tier; /* of enum rk_ops_tier, not beyond rk_ops_widest() */
 } rk_call;
 
 typedef void (*rk_op_fn)(const rk_call *call);
@@ -128,6 +152,11 @@ void rk_run_token_count(const rk_call *), rk_run_token_overlap(const rk_call *);
 void rk_run_prefix_match(const rk_call *), rk_run_trigrams(const rk_call *), rk_run_edit_similarity(const rk_call *);
 int rk_scratch_list_rank(const rk_call *, size_t *), rk_scratch_tokens(const rk_call *, size_t *);
 int rk_scratch_trigrams(const rk_call *, size_t *);
+
+/* Inputs and outputs of a run: codes as numbers; numbers as floats and doubles, NaNs in their one form. */
+void rk_load_codes(const int32_t *codes, int64_t count, double *restrict out, int tier);
+void rk_write_floats(const double *values, int64_t count, float *restrict out, int tier);
+void rk_write_doubles(const double *values, int64_t count, double *restrict out, int tier);
 
 /* NULL past the last code. */
 const rk_op_info *rk_op_lookup(int32_t code);

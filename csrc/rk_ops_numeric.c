@@ -1,5 +1,5 @@
 /* Numeric operations, one tight loop each, over blocks in which every argument is an array.
- * Oracle: tests/features/oracle.py. NaN in gives NaN out unless an operation says otherwise. */
+ * Oracle: tests/support/feature_oracle.py. NaN in gives NaN out unless an operation says otherwise. */
 #include "rk_ops.h"
 
 typedef void (*block_fn)(const double *const *arg, double *restrict out, int64_t count);
@@ -26,27 +26,49 @@ static void run_blocks(const rk_call *call, int arity, block_fn block)
     }
 }
 
-#define UNARY(name, expression)                                                                \
-    static void name##_block(const double *const *arg, double *restrict out, int64_t count)    \
+/* A loop is compiled for each tier. Nothing but the width of its vectors differs: every operation of IEEE 754 here is
+ * rounded by itself, so all tiers give the same bits. */
+#define LOOP(name) static inline __attribute__((always_inline)) void name##_loop(ARGUMENTS)
+#define ARGUMENTS const double *const *arg, double *restrict out, int64_t count
+
+#define TIERS(name, arity)                                                                     \
+    static void name##_plain(ARGUMENTS) { name##_loop(arg, out, count); }                      \
+    RK_OPS_AVX2_FUNCTION(static void name##_avx2(ARGUMENTS) { name##_loop(arg, out, count); }) \
+    void rk_run_##name(const rk_call *call)                                                    \
+    {                                                                                          \
+        static const block_fn tiers[] = {name##_plain, RK_OPS_AVX2_OR(name##_avx2, name##_plain)}; \
+        run_blocks(call, arity, tiers[call->tier]);                                            \
+    }
+
+/* One loop for operations that call libm for each element: a tier would gain nothing. */
+#define UNTIERED(name, arity)                                                                  \
+    static void name##_plain(ARGUMENTS) { name##_loop(arg, out, count); }                      \
+    void rk_run_##name(const rk_call *call) { run_blocks(call, arity, name##_plain); }
+
+#define UNARY_LOOP(name, expression)                                                           \
+    LOOP(name)                                                                                 \
     {                                                                                          \
         const double *xs = arg[0];                                                             \
         for (int64_t i = 0; i < count; i++) {                                                  \
             double x = xs[i];                                                                  \
             out[i] = (expression);                                                             \
         }                                                                                      \
-    }                                                                                          \
-    void rk_run_##name(const rk_call *call) { run_blocks(call, 1, name##_block); }
+    }
 
-#define BINARY(name, expression)                                                               \
-    static void name##_block(const double *const *arg, double *restrict out, int64_t count)    \
+#define BINARY_LOOP(name, expression)                                                          \
+    LOOP(name)                                                                                 \
     {                                                                                          \
         const double *xs = arg[0], *ys = arg[1];                                               \
         for (int64_t i = 0; i < count; i++) {                                                  \
             double x = xs[i], y = ys[i];                                                       \
             out[i] = (expression);                                                             \
         }                                                                                      \
-    }                                                                                          \
-    void rk_run_##name(const rk_call *call) { run_blocks(call, 2, name##_block); }
+    }
+
+#define UNARY(name, expression) UNARY_LOOP(name, expression) TIERS(name, 1)
+#define BINARY(name, expression) BINARY_LOOP(name, expression) TIERS(name, 2)
+#define UNARY_LIBM(name, expression) UNARY_LOOP(name, expression) UNTIERED(name, 1)
+#define BINARY_LIBM(name, expression) BINARY_LOOP(name, expression) UNTIERED(name, 2)
 
 #define EITHER_MISSING(x, y) __builtin_isunordered(x, y)
 
@@ -55,9 +77,9 @@ UNARY(neg, -x)
 UNARY(abs, fabs(x))
 UNARY(floor, floor(x))
 UNARY(sqrt, sqrt(x))
-UNARY(exp, exp(x))
-UNARY(log, log(x))
-UNARY(log1p, log1p(x))
+UNARY_LIBM(exp, exp(x))
+UNARY_LIBM(log, log(x))
+UNARY_LIBM(log1p, log1p(x))
 BINARY(add, x + y)
 BINARY(sub, x - y)
 BINARY(mul, x * y)
@@ -82,7 +104,7 @@ BINARY(coalesce, x != x ? y : x)
 UNARY(is_missing, x != x ? 1.0 : 0.0)
 
 /* C says pow(NaN, 0) and pow(1, NaN) are 1; here missing stays missing. Squares are rounded once. */
-BINARY(pow, EITHER_MISSING(x, y) ? NAN : y == 2 ? x * x : pow(x, y))
+BINARY_LIBM(pow, EITHER_MISSING(x, y) ? NAN : y == 2 ? x * x : pow(x, y))
 
 /* The quotient rounded down and the remainder with the divisor's sign, as numpy.floor_divide and numpy.remainder. */
 static inline double floor_remainder(double x, double y)
@@ -109,13 +131,13 @@ static inline double floor_quotient(double x, double y)
     return quotient - whole > 0.5 ? whole + 1.0 : whole;
 }
 
-BINARY(mod, floor_remainder(x, y))
-BINARY(floordiv, floor_quotient(x, y))
+BINARY_LIBM(mod, floor_remainder(x, y))
+BINARY_LIBM(floordiv, floor_quotient(x, y))
 
 /* x: an age, y: a half-life in the same unit. The future counts as now. */
-BINARY(decay, exp2(-(x < 0 ? 0.0 : x) / y))
+BINARY_LIBM(decay, exp2(-(x < 0 ? 0.0 : x) / y))
 
-static void where_block(const double *const *arg, double *restrict out, int64_t count)
+LOOP(where)
 {
     const double *conditions = arg[0], *xs = arg[1], *ys = arg[2];
     for (int64_t i = 0; i < count; i++) {
@@ -125,11 +147,11 @@ static void where_block(const double *const *arg, double *restrict out, int64_t 
     }
 }
 
-void rk_run_where(const rk_call *call) { run_blocks(call, 3, where_block); }
+TIERS(where, 3)
 
 /* Degrees in, kilometres out, on a sphere of the Earth's mean radius (IUGG R1).
  * R. W. Sinnott, "Virtues of the Haversine", Sky and Telescope 68 (1984). */
-static void haversine_block(const double *const *arg, double *restrict out, int64_t count)
+LOOP(haversine)
 {
     const double radius_km = 6371.0088, radians = 3.14159265358979323846 / 180.0;
     const double *lat1 = arg[0], *lon1 = arg[1], *lat2 = arg[2], *lon2 = arg[3];
@@ -141,4 +163,4 @@ static void haversine_block(const double *const *arg, double *restrict out, int6
     }
 }
 
-void rk_run_haversine(const rk_call *call) { run_blocks(call, 4, haversine_block); }
+UNTIERED(haversine, 4)

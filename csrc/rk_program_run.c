@@ -115,28 +115,20 @@ static rk_program_status allocate(const rk_program *p, const rk_column *columns,
     return RK_PROGRAM_OK;
 }
 
-static void load_codes(const rk_column *column, double *out)
+/* One output; a value of the request is every candidate's. */
+static void write_output(const double *values, int64_t stride, int64_t length, int as_double, int64_t row, void *out,
+                         int tier)
 {
-    const int32_t *codes = column->data;
-    for (int64_t i = 0; i < column->rows; i++)
-        out[i] = codes[i] < 0 ? NAN : (double)codes[i];
-}
-
-static void write_floats(const double *values, int64_t stride, int64_t length, float *out)
-{
-    if (stride)
-        for (int64_t i = 0; i < length; i++)
-            out[i] = values[i] != values[i] ? NAN : (float)values[i];
-    else
-        for (int64_t i = 0; i < length; i++)
-            out[i] = values[0] != values[0] ? NAN : (float)values[0];
-}
-
-static void write_doubles(const double *values, int64_t stride, int64_t length, double *out)
-{
-    for (int64_t i = 0; i < length; i++) {
-        double x = values[i * stride];
-        out[i] = x != x ? NAN : x;
+    if (as_double) {
+        double *to = (double *)out + row * length;
+        rk_write_doubles(values, stride ? length : length > 0, to, tier);
+        for (int64_t i = 1; !stride && i < length; i++)
+            to[i] = to[0];
+    } else {
+        float *to = (float *)out + row * length;
+        rk_write_floats(values, stride ? length : length > 0, to, tier);
+        for (int64_t i = 1; !stride && i < length; i++)
+            to[i] = to[0];
     }
 }
 
@@ -144,6 +136,7 @@ rk_program_status rk_program_run(const rk_program *p, int64_t length, rk_column 
                                  int32_t *position)
 {
     run_memory memory;
+    int tier = rk_ops_widest();
     *position = 0;
     if (length < 0)
         return RK_PROGRAM_BAD_SIZE;
@@ -159,17 +152,14 @@ rk_program_status rk_program_run(const rk_program *p, int64_t length, rk_column 
         if (p->ops[i].code == RK_OP_constant)
             values[0] = p->ops[i].constant;
         else if (r->input >= 0 && p->inputs[r->input].kind == RK_KIND_CATEGORY)
-            load_codes(&columns[r->input], values);
+            rk_load_codes(columns[r->input].data, columns[r->input].rows, values, tier);
         else if (run) {
             rk_call call = call_of(p, &memory, columns, i, length);
+            call.tier = tier;
             run(&call);
         }
-        for (int32_t k = r->first_output; k >= 0; k = p->next_output[k]) {
-            if (as_double)
-                write_doubles(values, r->per_candidate, length, (double *)out + k * length);
-            else
-                write_floats(values, r->per_candidate, length, (float *)out + k * length);
-        }
+        for (int32_t k = r->first_output; k >= 0; k = p->next_output[k])
+            write_output(values, r->per_candidate, length, as_double, k, out, tier);
     }
     free(memory.allocation);
     return RK_PROGRAM_OK;
