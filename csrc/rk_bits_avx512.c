@@ -75,8 +75,10 @@ INLINE void quantise_levels(uint32_t levels, const float *table, const float *va
     }
 }
 
-static void quantise(const rk_axis *axis, const float *table, const float *values, size_t rows, float limit,
-                     uint8_t *bins, uint64_t *nans, uint64_t *zeros) {
+static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint8_t *bins,
+                     uint64_t *nans, uint64_t *zeros) {
+    const float *table = f->s.axis_table + axis->table;
+    const float limit = rk_zero_limit(f->flags);
     switch (axis->levels) {
     case 1: quantise_levels(1, table, values, rows, limit, bins, nans, zeros); break;
     case 2: quantise_levels(2, table, values, rows, limit, bins, nans, zeros); break;
@@ -197,91 +199,52 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
     }
 }
 
-#define V_AND(a, b) V_CALL(and)(a, b)
-#define V_ANDNOT(a, b) V_CALL(andnot)(b, a)
-#define V_OR(a, b) V_CALL(or)(a, b)
-#define V_XOR(a, b) V_CALL(xor)(a, b)
-
-#define V_PREFETCH(p) __builtin_prefetch(p)
 #define NAME(x) x##_512
+#define V_PREFETCH(p) __builtin_prefetch(p)
 #define ROWS ((size_t)512)
 #define VECTOR __m512i
 #define V_LOAD(p) _mm512_load_si512(p)
 #define V_STORE(p, v) _mm512_store_si512(p, v)
 #define V_ZERO _mm512_setzero_si512()
 #define V_ONES _mm512_set1_epi32(-1)
-#define V_CALL(op) _mm512_##op##_si512
+#define V_AND(a, b) _mm512_and_si512(a, b)
+#define V_ANDNOT(a, b) _mm512_andnot_si512(b, a)
+#define V_OR(a, b) _mm512_or_si512(a, b)
+#define V_XOR(a, b) _mm512_xor_si512(a, b)
 #define V_BOUND(lo, hi, met) _mm512_ternarylogic_epi64(lo, hi, met, 0xd0)
 #include "rk_bits_kernel.h"
-#undef NAME
-#undef ROWS
-#undef VECTOR
-#undef V_LOAD
-#undef V_STORE
-#undef V_ZERO
-#undef V_ONES
-#undef V_CALL
-#undef V_BOUND
-#undef V_PREFETCH
 
-#define V_PREFETCH(p) (void)(p)
 #define NAME(x) x##_256
+#define V_PREFETCH(p) (void)(p)
 #define ROWS ((size_t)256)
 #define VECTOR __m256i
 #define V_LOAD(p) _mm256_load_si256((const __m256i *)(p))
 #define V_STORE(p, v) _mm256_store_si256((__m256i *)(p), v)
 #define V_ZERO _mm256_setzero_si256()
 #define V_ONES _mm256_set1_epi32(-1)
-#define V_CALL(op) _mm256_##op##_si256
+#define V_AND(a, b) _mm256_and_si256(a, b)
+#define V_ANDNOT(a, b) _mm256_andnot_si256(b, a)
+#define V_OR(a, b) _mm256_or_si256(a, b)
+#define V_XOR(a, b) _mm256_xor_si256(a, b)
 #define V_BOUND(lo, hi, met) _mm256_ternarylogic_epi64(lo, hi, met, 0xd0)
 #include "rk_bits_kernel.h"
-#undef NAME
-#undef ROWS
-#undef VECTOR
-#undef V_LOAD
-#undef V_STORE
-#undef V_ZERO
-#undef V_ONES
-#undef V_CALL
-#undef V_BOUND
 
 #define NAME(x) x##_128
+#define V_PREFETCH(p) (void)(p)
 #define ROWS ((size_t)128)
 #define VECTOR __m128i
 #define V_LOAD(p) _mm_load_si128((const __m128i *)(p))
 #define V_STORE(p, v) _mm_store_si128((__m128i *)(p), v)
 #define V_ZERO _mm_setzero_si128()
 #define V_ONES _mm_set1_epi32(-1)
-#define V_CALL(op) _mm_##op##_si128
+#define V_AND(a, b) _mm_and_si128(a, b)
+#define V_ANDNOT(a, b) _mm_andnot_si128(b, a)
+#define V_OR(a, b) _mm_or_si128(a, b)
+#define V_XOR(a, b) _mm_xor_si128(a, b)
 #define V_BOUND(lo, hi, met) _mm_ternarylogic_epi64(lo, hi, met, 0xd0)
 #include "rk_bits_kernel.h"
-#undef NAME
-#undef ROWS
-#undef VECTOR
-#undef V_LOAD
-#undef V_STORE
-#undef V_ZERO
-#undef V_ONES
-#undef V_AND
-#undef V_ANDNOT
-#undef V_OR
-#undef V_XOR
-#undef V_CALL
-#undef V_BOUND
 
-#define NAME(x) x##_64
-#define ROWS ((size_t)64)
-#define VECTOR uint64_t
-#define V_LOAD(p) (*(const uint64_t *)(p))
-#define V_STORE(p, v) (*(uint64_t *)(p) = (v))
-#define V_ZERO ((uint64_t)0)
-#define V_ONES (~(uint64_t)0)
-#define V_AND(a, b) ((a) & (b))
-#define V_ANDNOT(a, b) ((a) & ~(b))
-#define V_OR(a, b) ((a) | (b))
-#define V_XOR(a, b) ((a) ^ (b))
-#define V_BOUND(lo, hi, met) ((lo) & ((hi) | ~(met)))
-#include "rk_bits_kernel.h"
+#include "rk_bits_word.h"
 
 /* Blocks of 512 rows, and for the rest the narrowest that holds it: a block costs nearly the same however few its rows. */
 int rk_score_avx512(const rk_forest *f, const rk_batch *batch) {

@@ -7,13 +7,13 @@
  *                   V_AND(a, b), V_ANDNOT(a, b) (a and not b), V_OR(a, b), V_XOR(a, b), V_BOUND(lo, hi, met) = lo & (hi | ~met),
  *                   V_PREFETCH(address): fetches early, where masks are so wide that it helps
  * and once, for all widths (rows is a multiple of 64):
- *   quantise(axis, table, values, rows, limit, bins, nans, zeros)   the bin of every value (of NaN, any), and
- *                   a bit a row: NaN; NaN or |x| <= limit
+ *   quantise(forest, axis, values, rows, bins, nans, zeros)   the bin of every value (of NaN, any), and
+ *                   a bit a row: NaN; NaN or |x| <= the forest's zero limit
  *   slice(bins, rows, levels, planes)             bit b of every bin as rows / 64 words at planes + b * rows / 64
  *   codes_of(planes, n, rows, codes)              the reverse, of n <= 8 planes
  *   add_doubles(table, planes, codes, rows, sums), add_floats(...)   to the sum of every row, table[its code]
  *   double_at(r)    where in its sums add_doubles keeps row r (floats stand in order)
- * What each step does is told in docs/kernels.md.
+ * This file undefines the former again. What each step does is told in docs/kernels.md.
  */
 
 /* Masks are WORDS words each. */
@@ -97,7 +97,7 @@ static size_t NAME(axis_conditions)(const rk_forest *f, size_t rule, const float
     uint64_t nans[WORDS] __attribute__((aligned(64))), zeros[WORDS] __attribute__((aligned(64)));
     VECTOR filled[8];
     NAME(nibbles) nibbles;
-    quantise(axis, s->axis_table + axis->table, values, ROWS, rk_zero_limit(f->flags), bins, nans, zeros);
+    quantise(f, axis, values, ROWS, bins, nans, zeros);
     slice(bins, ROWS, axis->levels, planes);
     for (uint32_t of = s->rule[rule].axis; rule < s->n_rule && s->rule[rule].axis == of; rule++) {
         const rk_rule *r = &s->rule[rule];
@@ -300,3 +300,16 @@ static int NAME(score)(const rk_forest *f, const rk_batch *batch, size_t first, 
 }
 
 #undef WORDS
+#undef NAME
+#undef ROWS
+#undef VECTOR
+#undef V_LOAD
+#undef V_STORE
+#undef V_ZERO
+#undef V_ONES
+#undef V_AND
+#undef V_ANDNOT
+#undef V_OR
+#undef V_XOR
+#undef V_BOUND
+#undef V_PREFETCH

@@ -94,9 +94,14 @@ int rk_forest_has_tier(const rk_forest *forest, rk_forest_tier tier) {
     case RK_FOREST_BITS:
         return (int)forest->bits;
 #if defined(__x86_64__)
+    case RK_FOREST_AVX2:
+        return forest->bits && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
     case RK_FOREST_AVX512:
         return forest->bits && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
+#elif defined(__aarch64__)
+    case RK_FOREST_NEON:
+        return (int)forest->bits;
 #endif
     default:
         return 0;
@@ -123,7 +128,10 @@ int rk_forest_score(const rk_forest *forest, rk_forest_tier tier, const float *m
         [RK_FOREST_WALK] = rk_score_walk,
         [RK_FOREST_BITS] = rk_score_bits,
 #if defined(__x86_64__)
+        [RK_FOREST_AVX2] = rk_score_avx2,
         [RK_FOREST_AVX512] = rk_score_avx512,
+#elif defined(__aarch64__)
+        [RK_FOREST_NEON] = rk_score_neon,
 #endif
     };
     const rk_batch batch = {matrix, feature_stride, row_stride, rows, out, rows};

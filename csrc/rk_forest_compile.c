@@ -18,6 +18,7 @@ typedef struct {
 typedef struct {
     rk_axis *axis;
     float *axis_table;
+    float *axis_sorted;
     rk_rule *rule;
     uint8_t *cut_low, *cut_high;
     float *cut_threshold;
@@ -62,7 +63,7 @@ static int compare(const void *left, const void *right) {
     return (a->node > b->node) - (a->node < b->node);
 }
 
-/* Thresholds as a search tree: root at 1, the children of i at 2i and 2i + 1. */
+/* Thresholds in order, and as a search tree: root at 1, the children of i at 2i and 2i + 1. */
 static void fill_table(rk_sections *s, compiler *c, rk_axis *axis, const float *thresholds) {
     axis->levels = 1;
     while ((1u << axis->levels) <= axis->count) {
@@ -70,10 +71,14 @@ static void fill_table(rk_sections *s, compiler *c, rk_axis *axis, const float *
     }
     uint32_t size = 1u << axis->levels, room = size > MIN_TABLE ? size : MIN_TABLE;
     float *table = c->axis_table + s->n_axis_table;
+    float *sorted = c->axis_sorted + s->n_axis_sorted;
     axis->table = (uint32_t)s->n_axis_table;
+    axis->sorted = (uint32_t)s->n_axis_sorted;
     s->n_axis_table += room;
+    s->n_axis_sorted += room;
     for (uint32_t i = 0; i < room; i++) {
         table[i] = INFINITY;
+        sorted[i] = i < axis->count ? thresholds[i] : INFINITY;
     }
     for (uint32_t level = 0; level < axis->levels; level++) {
         for (uint32_t j = 0; j < (1u << level); j++) {
@@ -185,6 +190,7 @@ int rk_compile_conditions(rk_sections *s, const rk_forest_source *source) {
     size_t n_nodes = source->node_begin[source->n_trees], room = n_nodes + 1;
     compiler c = {.axis = malloc(room * sizeof(rk_axis)),
                   .axis_table = malloc((room * MIN_TABLE) * sizeof(float)),
+                  .axis_sorted = malloc((room * MIN_TABLE) * sizeof(float)),
                   .rule = malloc(room * sizeof(rk_rule)),
                   .cut_low = malloc(room),
                   .cut_high = malloc(room),
@@ -192,10 +198,11 @@ int rk_compile_conditions(rk_sections *s, const rk_forest_source *source) {
                   .membership = malloc(room * sizeof(rk_membership)),
                   .node_condition = malloc(room * sizeof(uint32_t)),
                   .entries = malloc(room * sizeof(entry))};
-    int failed = !c.axis || !c.axis_table || !c.rule || !c.cut_low || !c.cut_high || !c.cut_threshold || !c.membership ||
+    int failed = !c.axis || !c.axis_table || !c.axis_sorted || !c.rule || !c.cut_low || !c.cut_high || !c.cut_threshold || !c.membership ||
                  !c.node_condition || !c.entries;
     s->axis = c.axis;
     s->axis_table = c.axis_table;
+    s->axis_sorted = c.axis_sorted;
     s->rule = c.rule;
     s->cut_low = c.cut_low;
     s->cut_high = c.cut_high;

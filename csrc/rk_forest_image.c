@@ -127,7 +127,7 @@ static int check_rules(const rk_forest *f) {
         const rk_axis *a = &s->axis[i];
         size_t room = a->levels < 5 ? 32 : (size_t)1 << (a->levels & 15);
         if (a->levels == 0 || a->levels > 8 || a->feature >= f->n_features || a->table > s->n_axis_table ||
-            s->n_axis_table - a->table < room) {
+            s->n_axis_table - a->table < room || a->sorted > s->n_axis_sorted || s->n_axis_sorted - a->sorted < room) {
             return -1;
         }
     }

@@ -36,6 +36,7 @@ typedef struct {
     uint32_t feature;
     uint32_t table; /* the first of its 2^levels (at least 32) floats in axis_table: thresholds as a search tree, root at 1,
                        the children of i at 2i and 2i + 1, filled up with +inf */
+    uint32_t sorted; /* the first of as many floats in axis_sorted: thresholds ascending, filled up with +inf */
     uint32_t levels; /* 1 .. 8 */
     uint32_t count;  /* thresholds */
 } rk_axis;
@@ -97,6 +98,7 @@ typedef struct {
     S(leaf_cover, double)          \
     S(axis, rk_axis)               \
     S(axis_table, float)           \
+    S(axis_sorted, float)          \
     S(rule, rk_rule)               \
     S(cut_low, uint8_t)            \
     S(cut_high, uint8_t)           \
