@@ -17,6 +17,7 @@ from rankd.models.document import Budget, Place
 
 _INTEGERS = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8"}
 _NUMBERS = {marker: np.dtype(name) for marker, name in {**_INTEGERS, b"d": ">f4", b"D": ">f8"}.items()}
+_SIZES = {marker: dtype.itemsize for marker, dtype in _NUMBERS.items()}
 _WORDS = {b"T": True, b"F": False, b"Z": None}
 
 
@@ -59,12 +60,16 @@ class _Reader:
         begin = self.need(count * dtype.itemsize, path)
         return np.frombuffer(self.data, dtype, count, begin)
 
+    def integer(self, marker: bytes, path: str) -> int:
+        begin = self.need(_SIZES[marker], path)
+        return int.from_bytes(self.data[begin : self.offset], "big", signed=marker != b"U")
+
     def length(self, path: str) -> int:
         """A count: an integer of any type, not negative."""
         marker = self.marker()
         if marker not in _INTEGERS:
             raise self.fault(path, "expected the type of a count")
-        count = int(self.array(marker, 1, path)[0])
+        count = self.integer(marker, path)
         if count < 0:
             raise self.fault(path, f"expected a count, got {count}")
         return count
@@ -88,6 +93,8 @@ class _Reader:
             return self.entries(path, depth)
         if marker == b"S":
             return self.text(path)
+        if marker in _INTEGERS:
+            return self.integer(marker, path)
         if marker in _NUMBERS:
             return self.array(marker, 1, path)[0].item()
         if marker in _WORDS:
