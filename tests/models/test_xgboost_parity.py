@@ -96,6 +96,36 @@ def test_linear_margins_equal_xgboost(name: str) -> None:
     assert same_float32(scorer.score(np.ascontiguousarray(rows.T), raw=True), margins(name, rows))
 
 
+def test_trees_without_categories() -> None:
+    """As 1.0 to 1.2 wrote them: no word of categories, booleans, no numbers of targets and rounds."""
+    model = document("depth_3")
+    expected = parse_xgboost(json.dumps(model))
+    del model["learner"]["learner_model_param"]["num_target"], model["learner"]["feature_types"]
+    del model["learner"]["gradient_booster"]["model"]["cats"]
+    del model["learner"]["gradient_booster"]["model"]["iteration_indptr"]
+    for tree in trees_of(model):
+        for key in ("categories", "categories_nodes", "categories_segments", "categories_sizes", "split_type"):
+            del tree[key]
+        tree["default_left"] = [bool(flag) for flag in tree["default_left"]]
+        tree["tree_param"]["size_leaf_vector"] = "0"
+    matrix = np.ascontiguousarray(nasty_rows("depth_3", 200, 6).T)
+    assert np.array_equal(parse_xgboost(json.dumps(model)).score(matrix), expected.score(matrix))
+
+
+def test_negative_zeros_of_dart() -> None:
+    """Where nothing else is added, the sign of zero is seen."""
+    model = document("dart")
+    model["learner"]["learner_model_param"]["base_score"] = "[-0E0]"
+    for tree in trees_of(model):
+        tree["split_conditions"] = [-0.0] * len(tree["split_conditions"])
+    data = json.dumps(model).encode()
+    reference = xgb.Booster({"nthread": 1})
+    reference.load_model(bytearray(data))
+    rows = np.zeros((1, 7), np.float32)
+    expected = reference.predict(xgb.DMatrix(rows), output_margin=True)
+    assert same_float32(parse_xgboost(data).score(rows.T.copy(), raw=True)[0], expected)
+
+
 @pytest.mark.parametrize("name", sorted(OLD["margins"]))
 def test_files_of_earlier_versions(name: str) -> None:
     scorer = parse_xgboost((FILES / name).read_bytes())

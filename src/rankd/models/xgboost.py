@@ -164,7 +164,8 @@ def _weigh(trees: list[Tree], place: Place) -> None:
     weights = place.floats(len(trees))
     with np.errstate(over="ignore", invalid="ignore"):
         for i, (tree, weight) in enumerate(zip(trees, weights, strict=True)):
-            tree.leaf_value = tree.leaf_value * weight
+            # A tree's prediction starts from 0: of a leaf of -0 it is 0.
+            tree.leaf_value = (np.float32(0) + tree.leaf_value) * weight
             if not np.isfinite(tree.leaf_value).all():
                 raise place.at(i).fault(f"expected a finite product with the leaf values, got weight {weight}")
 
