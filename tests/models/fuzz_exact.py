@@ -40,7 +40,8 @@ def main(scores: int, seed: int) -> None:
             )
     result = {
         "bench": "exact", "models": tally.models, "scores": tally.scores, "leaf_differences": tally.leaf_differences,
-        "score_bits_different": tally.score_bits_different, "tiers": sorted(tally.tiers), "absent": sorted(absent),
+        "score_bits_different": tally.score_bits_different, "tiers": sorted(tally.tiers),
+        "models_by_tier": dict(sorted(tally.tiers.items())), "absent": sorted(absent),
     }  # fmt: skip
     click.echo(json.dumps(result))
     if tally.leaf_differences or tally.score_bits_different:

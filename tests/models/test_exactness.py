@@ -2,11 +2,15 @@
 
 import collections
 import importlib.util
+import mmap
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from support.exactness import Case, Tally, cases, check, lightgbm_case, same_bits
+
+from rankd.kernels.forest import TIERS, Forest
 
 SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
 SCORES = 1000
@@ -14,17 +18,35 @@ SCORES = 1000
 CASES = dict(cases())
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_leaves_and_score_bits_are_the_library_s(name: str) -> None:
+def case_of(name: str) -> Case:
     try:
-        case = CASES[name]()
+        return CASES[name]()
     except ModuleNotFoundError as error:
         pytest.skip(f"{name}: {error.name} is not installed")
-    tally = Tally()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_leaves_and_score_bits_are_the_library_s(name: str) -> None:
+    case, tally = case_of(name), Tally()
     for seed in range(SCALE):
         check(case, SCORES, seed, tally)
     assert tally.scores >= SCORES * SCALE
     assert (tally.leaf_differences, tally.score_bits_different) == (0, 0), "\n".join(tally.differences)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mapped_image_is_the_forest(name: str, tmp_path: Path) -> None:
+    case = case_of(name)
+    path = tmp_path / "forest"
+    path.write_bytes(case.scorer.forest.image())
+    with path.open("rb") as file:
+        mapped = Forest.from_image(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    matrix = np.ascontiguousarray(case.rows(300, 7).T)
+    assert np.array_equal(mapped.leaves(matrix), case.scorer.forest.leaves(matrix))
+    assert [tier for tier in TIERS if mapped.has_tier(tier)] == case.tiers
+    for tier in case.tiers:
+        assert same_bits(mapped.score(matrix, tier), case.scorer.forest.score(matrix, tier)).all(), tier
+    assert mapped.image() == path.read_bytes()
 
 
 def test_the_farm_has_models_of_all_families() -> None:

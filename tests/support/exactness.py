@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -46,7 +47,8 @@ class Tally:
     scores: int = 0
     leaf_differences: int = 0
     score_bits_different: int = 0
-    tiers: set[str] = dataclasses.field(default_factory=set)
+    tiers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """Models by the tiers they have."""
     differences: list[str] = dataclasses.field(default_factory=list)
 
     def count_leaves(self, different: NDArray[np.bool_]) -> NDArray[np.int64]:
