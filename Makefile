@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact real bench bench-forest wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact real bench bench-forest bench-kernels wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -62,6 +62,9 @@ real: setup-dev ## rank real catalogues and judgments (data: RANKD_DATA, default
 
 bench: setup-dev $(VENV)/.bench ## CPU per Rank beside a bare echo, start-up, memory
 	@$(PY) load_tests/bench_rank.py $(BENCH_ARGS)
+
+bench-kernels: setup ## the kernels beside the forest, and the NumPy and Python they stand in for
+	@$(PY) load_tests/bench_kernels.py
 
 bench-forest: $(VENV)/.built $(VENV)/.bench $(VENV)/.peers ## forest scoring beside the libraries and compilers of the same models
 	@$(PY) load_tests/bench_forest.py $(BENCH_ARGS)
