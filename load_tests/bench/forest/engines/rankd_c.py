@@ -96,7 +96,7 @@ class Rankd:
         return self.forest.chosen_tier(batch)
 
     def runners(self, batch: int) -> Mapping[str, Runner]:
-        """By variant: as it is, held to AVX2 where the processor has more, from the peers' row-major rows."""
+        """By variant: as it is, held to AVX2 where vectors score such a batch, from the peers' row-major rows."""
         blocks, features = self._job.blocks(batch), self._job.shape.features
         rows = self._job.rows.reshape(blocks, batch, features)
         cut = np.ascontiguousarray(rows.transpose(0, 2, 1))
@@ -104,7 +104,7 @@ class Rankd:
             "": self._runner(cut, batch, "auto", (batch, 1)),
             ROWS: self._runner(rows, batch, "auto", (1, features)),
         }
-        if "avx2" in TIERS and self.forest.has_tier("avx2") and self.tier(batch) == "avx512":
+        if "avx2" in TIERS and self.forest.has_tier("avx2") and self.tier(batch) in ("avx512", "avx2"):
             found[AVX2] = self._runner(cut, batch, "avx2", (batch, 1))
         return found
 
