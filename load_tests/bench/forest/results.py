@@ -10,7 +10,8 @@ from bench.forest.measure import Timing
 AVX2 = "@avx2"
 """Suffix of rankd held to its AVX2 tier."""
 ROWS = "@rows"
-"""Suffix of rankd given the peers' row-major rows, the transposition included."""
+"""Suffix of an engine that usually has its input otherwise, given row-major rows: rankd, with the transposition
+counted; CatBoost, with the making of its Pool counted. A ratio with it compares these."""
 HEADLINE = ""
 """The variant of rankd that ratios are taken of: "" has its input feature-major, as rankd's own matrix is."""
 
@@ -58,6 +59,8 @@ class Results:
         best = min(by_setting.values(), key=lambda timing: timing.us_per_row)
         case = Case(shape, batch, engine)
         self.timings[case] = best
+        if "rows" in by_setting:
+            self.timings[Case(shape, batch, engine + ROWS)] = by_setting["rows"]
         if len(by_setting) > 1:
             self.settings[str(case)] = {name: round(t.us_per_row, 4) for name, t in by_setting.items()}
 
@@ -80,9 +83,11 @@ class Results:
             if case.engine not in self.libraries:
                 continue
             ours = rankd_name(self.libraries[case.engine])
-            for variant, suffix in ((HEADLINE, ""), (AVX2, AVX2)):
-                if timing := self.timings.get(Case(case.shape, case.batch, ours + variant)):
-                    found[f"{case}{suffix}"] = round(theirs.us_per_row / timing.us_per_row, 2)
+            for variant, suffix in ((HEADLINE, ""), (AVX2, AVX2), (ROWS, ROWS)):
+                timing = self.timings.get(Case(case.shape, case.batch, ours + variant))
+                peer = self.timings.get(Case(case.shape, case.batch, case.engine + suffix), theirs)
+                if timing:
+                    found[f"{case}{suffix}"] = round(peer.us_per_row / timing.us_per_row, 2)
         return found
 
     def line(self, **more: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def _order(results: Results, shape: str) -> list[str]:
     names = []
     for library in dict.fromkeys(["lightgbm", *results.libraries.values()]):
         names += [rankd_name(library) + variant for variant in _INPUTS]
-        names += [engine for engine, owner in results.libraries.items() if owner == library]
+        names += [engine + s for engine, owner in results.libraries.items() if owner == library for s in ("", ROWS)]
     return [name for name in names if name in present]
 
 
