@@ -43,8 +43,10 @@ static void quantise(const rk_forest *f, const rk_axis *axis, const float *value
         for (size_t k = 0; k < 64; k += 8) {
             __m256 x = _mm256_loadu_ps(values + r + k);
             nan |= (uint64_t)(unsigned)_mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)) << k;
-            __m256 small = _mm256_cmp_ps(_mm256_and_ps(x, magnitude), limit, _CMP_NGT_UQ);
-            zero |= (uint64_t)(unsigned)_mm256_movemask_ps(small) << k;
+            if (axis->zeros) {
+                __m256 small = _mm256_cmp_ps(_mm256_and_ps(x, magnitude), limit, _CMP_NGT_UQ);
+                zero |= (uint64_t)(unsigned)_mm256_movemask_ps(small) << k;
+            }
         }
         nans[r / 64] = nan;
         zeros[r / 64] = zero;
@@ -65,13 +67,13 @@ static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *p
 }
 
 /* 32 bits become 32 bytes: the byte of each bit is spread, the bit picked out. */
-static void codes_of(const uint64_t *planes, uint32_t n, size_t rows, uint8_t *codes) {
+static void codes_of(const uint64_t *const *planes, uint32_t n, size_t rows, uint8_t *codes) {
     const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
     for (size_t r = 0; r < rows; r += 32) {
         __m256i code = _mm256_setzero_si256();
         for (uint32_t p = 0; p < n; p++) {
-            uint32_t word = (uint32_t)(planes[p * (rows / 64) + r / 64] >> (r % 64));
+            uint32_t word = (uint32_t)(planes[p][r / 64] >> (r % 64));
             __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32((int)word), spread);
             __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
             code = _mm256_or_si256(code, _mm256_and_si256(set, _mm256_set1_epi8((char)(1 << p))));

@@ -49,7 +49,7 @@ INLINE __m512i search(const __m512 *t, uint32_t levels, __m512 x) {
 }
 
 INLINE void quantise_levels(uint32_t levels, const float *table, const float *values, size_t rows, float limit,
-                            uint8_t *bins, uint64_t *nans, uint64_t *zeros) {
+                            int with_zeros, uint8_t *bins, uint64_t *nans, uint64_t *zeros) {
     __m512 t[19];
     for (uint32_t i = 1; i < 19; i++) {
         t[i] = _mm512_setzero_ps(); /* those that no level uses cost nothing */
@@ -68,7 +68,10 @@ INLINE void quantise_levels(uint32_t levels, const float *table, const float *va
             __m512 x = _mm512_loadu_ps(values + r + k);
             _mm_storeu_si128((__m128i *)(bins + r + k), _mm512_cvtepi32_epi8(search(t, levels, x)));
             nan |= (uint64_t)_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) << k;
-            absent |= (uint64_t)_mm512_cmp_ps_mask(_mm512_abs_ps(x), zero, _CMP_NGT_UQ) << k;
+        }
+        for (size_t k = 0; with_zeros && k < 64; k += 16) {
+            __m512 x = _mm512_abs_ps(_mm512_loadu_ps(values + r + k));
+            absent |= (uint64_t)_mm512_cmp_ps_mask(x, zero, _CMP_NGT_UQ) << k;
         }
         nans[r / 64] = nan;
         zeros[r / 64] = absent;
@@ -79,15 +82,16 @@ static void quantise(const rk_forest *f, const rk_axis *axis, const float *value
                      uint64_t *nans, uint64_t *zeros) {
     const float *table = f->s.axis_table + axis->table;
     const float limit = rk_zero_limit(f->flags);
+    const int with_zeros = (int)axis->zeros;
     switch (axis->levels) {
-    case 1: quantise_levels(1, table, values, rows, limit, bins, nans, zeros); break;
-    case 2: quantise_levels(2, table, values, rows, limit, bins, nans, zeros); break;
-    case 3: quantise_levels(3, table, values, rows, limit, bins, nans, zeros); break;
-    case 4: quantise_levels(4, table, values, rows, limit, bins, nans, zeros); break;
-    case 5: quantise_levels(5, table, values, rows, limit, bins, nans, zeros); break;
-    case 6: quantise_levels(6, table, values, rows, limit, bins, nans, zeros); break;
-    case 7: quantise_levels(7, table, values, rows, limit, bins, nans, zeros); break;
-    default: quantise_levels(8, table, values, rows, limit, bins, nans, zeros); break;
+    case 1: quantise_levels(1, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    case 2: quantise_levels(2, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    case 3: quantise_levels(3, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    case 4: quantise_levels(4, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    case 5: quantise_levels(5, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    case 6: quantise_levels(6, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    case 7: quantise_levels(7, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    default: quantise_levels(8, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
     }
 }
 
@@ -100,13 +104,21 @@ static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *p
     }
 }
 
-static void codes_of(const uint64_t *planes, uint32_t n, size_t rows, uint8_t *codes) {
+INLINE void codes_of_planes(uint32_t n, const uint64_t *const *planes, size_t rows, uint8_t *codes) {
     for (size_t r = 0; r < rows; r += 64) {
         __m512i v = _mm512_setzero_si512();
         for (uint32_t p = 0; p < n; p++) {
-            v = _mm512_mask_add_epi8(v, planes[p * (rows / 64) + r / 64], v, _mm512_set1_epi8((char)(1 << p)));
+            v = _mm512_mask_add_epi8(v, planes[p][r / 64], v, _mm512_set1_epi8((char)(1 << p)));
         }
         _mm512_storeu_si512(codes + r, v);
+    }
+}
+
+static void codes_of(const uint64_t *const *planes, uint32_t n, size_t rows, uint8_t *codes) {
+    switch (n) {
+    case 5: codes_of_planes(5, planes, rows, codes); break;
+    case 6: codes_of_planes(6, planes, rows, codes); break;
+    default: codes_of_planes(n, planes, rows, codes);
     }
 }
 
@@ -130,24 +142,40 @@ INLINE __m512i look_up(const __m512i *t, uint32_t registers, __m512i code) {
     return _mm512_mask_blend_epi32(bit6, a, b);
 }
 
-/* The two halves of the doubles are looked up apart; putting them together leaves rows in the order of double_at. */
-INLINE void add_doubles_from(uint32_t planes, const double *table, const uint8_t *codes, size_t rows, double *sums) {
-    const uint32_t registers = planes <= 4 ? 1 : 1u << (planes - 4), entries = 1u << planes;
+/* A leaf table in registers, the two halves of its doubles apart. */
+typedef struct {
+    __m512i low[8], high[8];
+} halves;
+
+INLINE uint32_t registers_of(uint32_t planes) { return planes <= 4 ? 1 : 1u << (planes - 4); }
+
+INLINE void load_halves(uint32_t planes, const double *table, halves *h) {
+    const uint32_t entries = 1u << planes;
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    __m512i low[8], high[8];
-    for (uint32_t i = 0; i < registers; i++) {
+    for (uint32_t i = 0; i < registers_of(planes); i++) {
         __mmask8 first = entries >= 8 ? 255 : (__mmask8)((1u << entries) - 1), second = entries >= 16 ? 255 : 0;
         __m512i a = _mm512_maskz_loadu_epi64(first, table + 16 * i);
         __m512i b = _mm512_maskz_loadu_epi64(second, table + 16 * i + 8);
-        low[i] = _mm512_permutex2var_epi32(a, even, b);
-        high[i] = _mm512_permutex2var_epi32(a, odd, b);
+        h->low[i] = _mm512_permutex2var_epi32(a, even, b);
+        h->high[i] = _mm512_permutex2var_epi32(a, odd, b);
     }
+}
+
+/* The doubles of 16 codes; putting halves together leaves rows in the order of double_at. */
+INLINE void look_up_doubles(uint32_t planes, const halves *h, const uint8_t *codes, __m512d *x, __m512d *y) {
+    __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)codes));
+    __m512i l = look_up(h->low, registers_of(planes), code), u = look_up(h->high, registers_of(planes), code);
+    *x = _mm512_castsi512_pd(_mm512_unpacklo_epi32(l, u));
+    *y = _mm512_castsi512_pd(_mm512_unpackhi_epi32(l, u));
+}
+
+INLINE void add_doubles_from(uint32_t planes, const double *table, const uint8_t *codes, size_t rows, double *sums) {
+    halves h;
+    __m512d x, y;
+    load_halves(planes, table, &h);
     for (size_t r = 0; r < rows; r += 16) {
-        __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(codes + r)));
-        __m512i l = look_up(low, registers, code), h = look_up(high, registers, code);
-        __m512d x = _mm512_castsi512_pd(_mm512_unpacklo_epi32(l, h));
-        __m512d y = _mm512_castsi512_pd(_mm512_unpackhi_epi32(l, h));
+        look_up_doubles(planes, &h, codes + r, &x, &y);
         _mm512_storeu_pd(sums + r, _mm512_add_pd(_mm512_loadu_pd(sums + r), x));
         _mm512_storeu_pd(sums + r + 8, _mm512_add_pd(_mm512_loadu_pd(sums + r + 8), y));
     }
@@ -173,7 +201,7 @@ static void add_doubles(const double *table, uint32_t planes, const uint8_t *cod
 }
 
 INLINE void add_floats_from(uint32_t planes, const float *table, const uint8_t *codes, size_t rows, float *sums) {
-    const uint32_t registers = planes <= 4 ? 1 : 1u << (planes - 4), entries = 1u << planes;
+    const uint32_t registers = registers_of(planes), entries = 1u << planes;
     __m512i t[8];
     for (uint32_t i = 0; i < registers; i++) {
         t[i] = _mm512_maskz_loadu_epi32(entries >= 16 ? 0xffff : (__mmask16)((1u << entries) - 1), table + 16 * i);

@@ -7,10 +7,10 @@
  *                   V_AND(a, b), V_ANDNOT(a, b) (a and not b), V_OR(a, b), V_XOR(a, b), V_BOUND(lo, hi, met) = lo & (hi | ~met),
  *                   V_PREFETCH(address): fetches early, where masks are so wide that it helps
  * and once, for all widths (rows is a multiple of 64):
- *   quantise(forest, axis, values, rows, bins, nans, zeros)   the bin of every value (of NaN, any), and
- *                   a bit a row: NaN; NaN or |x| <= the forest's zero limit
+ *   quantise(forest, axis, values, rows, bins, nans, zeros)   the bin of every value (of NaN, any), and a bit a
+ *                   row: NaN; if axis->zeros, NaN or |x| <= the forest's zero limit
  *   slice(bins, rows, levels, planes)             bit b of every bin as rows / 64 words at planes + b * rows / 64
- *   codes_of(planes, n, rows, codes)              the reverse, of n <= 8 planes
+ *   codes_of(planes, n, rows, codes)              the reverse, of n <= 8 planes, a pointer each
  *   add_doubles(table, planes, codes, rows, sums), add_floats(...)   to the sum of every row, table[its code]
  *   double_at(r)    where in its sums add_doubles keeps row r (floats stand in order)
  * This file undefines the former again. What each step does is told in docs/kernels.md.
@@ -88,6 +88,15 @@ static __attribute__((noinline)) void NAME(rule_conditions)(const rk_rule *rule,
     }
 }
 
+/* Has the values of a feature on their way while others are worked on: columns stand too far apart for the processor to
+ * see the next one coming. */
+static void NAME(expect)(const rk_batch *batch, size_t first, size_t rows, uint32_t feature) {
+    const float *from = batch->matrix + (ptrdiff_t)feature * batch->feature_stride + (ptrdiff_t)first * batch->row_stride;
+    for (size_t r = 0; batch->row_stride == 1 && r < rows; r += 16) {
+        __builtin_prefetch(from + r);
+    }
+}
+
 /* All rules of an axis. Returns the first rule after them. */
 static size_t NAME(axis_conditions)(const rk_forest *f, size_t rule, const float *values, uint64_t *conditions) {
     const rk_sections *s = &f->s;
@@ -116,7 +125,9 @@ static void NAME(block_conditions)(const rk_forest *f, const rk_batch *batch, si
                                    uint64_t *conditions) {
     const rk_sections *s = &f->s;
     for (size_t rule = 0; rule < s->n_rule;) {
-        const float *values = NAME(column)(batch, first, rows, s->axis[s->rule[rule].axis].feature, copy);
+        uint32_t axis = s->rule[rule].axis;
+        const float *values = NAME(column)(batch, first, rows, s->axis[axis].feature, copy);
+        NAME(expect)(batch, first, rows, s->axis[axis + 1 < s->n_axis ? axis + 1 : axis].feature);
         rule = NAME(axis_conditions)(f, rule, values, conditions);
     }
     for (size_t i = 0; i < s->n_membership; i++) {
@@ -180,28 +191,27 @@ static __attribute__((noinline)) void NAME(bunch_bounds)(const rk_sections *s, u
     }
 }
 
-/* The planes of the codes of a tree's leaves. */
+/* The planes of the codes of a tree's leaves: conditions, or made in `room`. */
 static __attribute__((noinline)) void NAME(tree_planes)(const rk_sections *s, uint32_t t, const uint64_t *conditions,
-                                                        const uint64_t *right_of, uint64_t *planes) {
+                                                        const uint64_t *right_of, uint64_t *room, const uint64_t **planes) {
     const rk_tree *tree = &s->tree[t];
     const uint64_t *own = right_of + tree->bound * WORDS;
+    const uint32_t *condition = s->cut_condition + s->node_begin[t], last = tree->planes - 1;
+    for (uint32_t p = 0; p < tree->planes; p++) {
+        planes[p] = tree->oblivious ? conditions + (condition[last - p] / 8) * WORDS : room + p * WORDS;
+    }
     if (tree->oblivious) {
-        const uint32_t *condition = s->cut_condition + s->node_begin[t];
-        const uint8_t *met = (const uint8_t *)conditions;
-        for (uint32_t p = 0; p < tree->planes; p++) {
-            V_STORE(planes + (tree->planes - 1 - p) * WORDS, V_LOAD((const void *)(met + (size_t)condition[p] * WORDS)));
-        }
         return;
     }
     switch (tree->planes) {
-    case 5: NAME(xor_planes)(5, own, planes); break;
-    case 6: NAME(xor_planes)(6, own, planes); break;
-    default: NAME(xor_planes)(tree->planes, own, planes);
+    case 5: NAME(xor_planes)(5, own, room); break;
+    case 6: NAME(xor_planes)(6, own, room); break;
+    default: NAME(xor_planes)(tree->planes, own, room);
     }
 }
 
 /* Adds a tree's leaves where a code has more than a byte or leaves are linear: row by row. */
-static void NAME(add_slowly)(const rk_forest *f, uint32_t t, const uint64_t *planes, const rk_batch *batch, size_t first,
+static void NAME(add_slowly)(const rk_forest *f, uint32_t t, const uint64_t *const *planes, const rk_batch *batch, size_t first,
                              size_t rows, double *sums) {
     const rk_sections *s = &f->s;
     const rk_tree *tree = &s->tree[t];
@@ -209,7 +219,7 @@ static void NAME(add_slowly)(const rk_forest *f, uint32_t t, const uint64_t *pla
     for (size_t r = 0; r < rows; r++) {
         uint32_t code = 0;
         for (uint32_t p = 0; p < tree->planes; p++) {
-            code |= (uint32_t)(planes[p * WORDS + r / 64] >> (r % 64) & 1) << p;
+            code |= (uint32_t)(planes[p][r / 64] >> (r % 64) & 1) << p;
         }
         for (uint32_t w = 0; w < f->width; w++) {
             size_t o = f->width > 1 ? w : s->tree_output[t], at = tree->table + ((size_t)w << tree->planes) + code;
@@ -225,8 +235,8 @@ static void NAME(add_slowly)(const rk_forest *f, uint32_t t, const uint64_t *pla
     }
 }
 
-static void NAME(add_tree)(const rk_forest *f, uint32_t t, const uint64_t *planes, const rk_batch *batch, size_t first,
-                           size_t rows, double *sums) {
+static void NAME(add_tree)(const rk_forest *f, uint32_t t, const uint64_t *const *planes, const rk_batch *batch,
+                           size_t first, size_t rows, double *sums) {
     const rk_sections *s = &f->s;
     const rk_tree *tree = &s->tree[t];
     uint8_t codes[ROWS] __attribute__((aligned(64)));
@@ -249,7 +259,8 @@ static void NAME(score_block)(const rk_forest *f, const rk_batch *batch, size_t 
                               const NAME(scratch) * scratch) {
     const int floats = (f->flags & RK_FOREST_FLOAT_SUMS) != 0;
     double *sums = scratch->sums;
-    uint64_t planes[16 * WORDS] __attribute__((aligned(64)));
+    uint64_t room[16 * WORDS] __attribute__((aligned(64)));
+    const uint64_t *planes[16];
     memset(scratch->column, 0, ROWS * sizeof *scratch->column);
     NAME(block_conditions)(f, batch, first, rows, scratch->column, scratch->conditions);
     for (uint32_t o = 0; o < f->n_outputs; o++) {
@@ -267,7 +278,7 @@ static void NAME(score_block)(const rk_forest *f, const rk_batch *batch, size_t 
             NAME(bunch_bounds)(&f->s, begin, end, scratch->conditions, scratch->right_of);
         }
         for (uint32_t t = begin; t < end; t++) {
-            NAME(tree_planes)(&f->s, t, scratch->conditions, scratch->right_of, planes);
+            NAME(tree_planes)(&f->s, t, scratch->conditions, scratch->right_of, room, planes);
             NAME(add_tree)(f, t, planes, batch, first, rows, sums);
         }
     }

@@ -31,11 +31,11 @@ static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *p
     }
 }
 
-static void codes_of(const uint64_t *planes, uint32_t n, size_t rows, uint8_t *codes) {
+static void codes_of(const uint64_t *const *planes, uint32_t n, size_t rows, uint8_t *codes) {
     for (size_t r = 0; r < rows; r += 8) {
         uint64_t bits = 0;
         for (uint32_t p = 0; p < n; p++) {
-            bits |= (planes[p * (rows / 64) + r / 64] >> (r % 64) & 255) << (8 * p);
+            bits |= (planes[p][r / 64] >> (r % 64) & 255) << (8 * p);
         }
         bits = transposed(bits);
         for (unsigned i = 0; i < 8; i++) {

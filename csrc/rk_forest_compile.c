@@ -138,6 +138,7 @@ static void compile_rules(rk_sections *s, compiler *c, size_t n_numeric) {
             rule_key = e->key >> 15;
             *rule = (rk_rule){.axis = (uint32_t)(e->key >> 32), .condition = n_cuts, .missing = (e->key >> 16) & 3,
                               .default_left = (e->key >> 15) & 1};
+            c->axis[rule->axis].zeros |= rule->missing == RK_MISSING_ZERO;
             rule->missing_bin = rule->missing == RK_MISSING_NONE ? bin_of_zero(c, &c->axis[rule->axis])
                                 : rule->default_left             ? 0
                                                                  : 255;

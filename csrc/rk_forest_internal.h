@@ -39,6 +39,7 @@ typedef struct {
     uint32_t sorted; /* the first of as many floats in axis_sorted: thresholds ascending, filled up with +inf */
     uint32_t levels; /* 1 .. 8 */
     uint32_t count;  /* thresholds */
+    uint32_t zeros;  /* 1: a rule of it takes 0 as missing */
 } rk_axis;
 
 typedef struct {
