@@ -73,7 +73,9 @@ def remarks(results: Results, hows: dict[str, str]) -> list[str]:
     off = {engine: value for engine, value in results.differences.items() if value}
     lines += [f"{engine} differs from the library by up to {value:.1g}." for engine, value in off.items()]
     if results.load:
-        lines.append("Ready to score: " + "; ".join(f"{name} {value}" for name, value in results.load.items()) + ".")
+        lines.append(
+            "Ready to score, CPU time: " + "; ".join(f"{name} {value}" for name, value in results.load.items()) + "."
+        )
     return lines
 
 
