@@ -150,6 +150,13 @@ class Place:
         return self.integers(count, 0, 1).astype(np.bool_)
 
 
+def below(path: str, key: str) -> str:
+    """The path of an object's key, which may be anything at all."""
+    plain = key.isidentifier() and len(key) <= limits.MAX_NAME_CHARS
+    short = key if plain else ascii(key[: limits.MAX_NAME_CHARS])
+    return f"{path}.{short}" if path else short
+
+
 def nearest_float32(value: NDArray[Any]) -> NDArray[np.float32]:
     """Decimals that were read as doubles, as float32: for the shortest decimals of every float32 that number itself.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rankd import limits
 from rankd.errors import ModelFileError
-from rankd.models.document import Budget, Place
+from rankd.models.document import Budget, Place, below
 
 _BLANK = re.compile(rb"[ \t\n\r]*")
 _PLAIN_TEXT = re.compile(rb'"([^"\\\x00-\x1f\x80-\xff]*)"')
@@ -83,13 +83,13 @@ class _Reader:
             if self.peek() != b'"':
                 raise self.fault(path, "expected a key in quotes")
             key = self.text(path)
-            below = f"{path}.{_short(key)}" if path else _short(key)
+            inner = below(path, key)
             if key in found:
-                raise self.budget.fault(below, "the key stands twice")
+                raise self.budget.fault(inner, "the key stands twice")
             if self.peek() != b":":
-                raise self.fault(below, "expected a colon")
+                raise self.fault(inner, "expected a colon")
             self.offset += 1
-            found[key] = self.value(below, depth + 1)
+            found[key] = self.value(inner, depth + 1)
             if self.more(b"}", path):
                 return found
 
@@ -156,8 +156,3 @@ class _Reader:
             raise self.fault(path, "expected a value")
         self.offset = match.end()
         return float(match[0]) if match[1] or match[2] else int(match[0])
-
-
-def _short(key: str) -> str:
-    """A key in a path."""
-    return key if key.isidentifier() and len(key) <= limits.MAX_NAME_CHARS else ascii(key[: limits.MAX_NAME_CHARS])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rankd import limits
 from rankd.errors import ModelFileError
-from rankd.models.document import Budget, Place
+from rankd.models.document import Budget, Place, below
 
 _INTEGERS = {b"i": ">i1", b"U": ">u1", b"I": ">i2", b"l": ">i4", b"L": ">i8"}
 _NUMBERS = {marker: np.dtype(name) for marker, name in {**_INTEGERS, b"d": ">f4", b"D": ">f8"}.items()}
@@ -106,11 +106,10 @@ class _Reader:
         found: dict[str, Any] = {}
         while self.peek() != b"}":
             key = self.text(path)
-            short = key if key.isidentifier() and len(key) <= limits.MAX_NAME_CHARS else ascii(key[:64])
-            below = f"{path}.{short}" if path else short
+            inner = below(path, key)
             if key in found:
-                raise self.budget.fault(below, "the key stands twice")
-            found[key] = self.value(below, depth + 1)
+                raise self.budget.fault(inner, "the key stands twice")
+            found[key] = self.value(inner, depth + 1)
         self.offset += 1
         return found
 
