@@ -8,7 +8,7 @@
 #endif
 #define RK_SHAP_WALK rk_shap_walk_avx512
 #define RK_SHAP_VECTOR_BYTES 64
-#define RK_SHAP_WALK_ROWS 16
+#define RK_SHAP_WALK_ROWS 64
 #include "rk_shap_walk.h"
 #if defined(__clang__)
 #pragma clang attribute pop

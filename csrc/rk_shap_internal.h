@@ -6,7 +6,7 @@
 #include "rk_shap.h"
 
 #define RK_SHAP_BLOCK_ROWS 64
-#define RK_SHAP_MAX_WALK_ROWS 16
+#define RK_SHAP_MAX_WALK_ROWS 64
 #define RK_SHAP_NONE UINT32_MAX
 
 /* A node, its children called first and second: a single leaf is always the second.

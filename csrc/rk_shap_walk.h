@@ -26,21 +26,16 @@ typedef struct {
     const double *slope; /* du/dt; NULL: 1 */
 } view;
 
-INLINE lanes spread(double value) {
-    lanes all;
-    for (int i = 0; i < LANES; i++) {
-        all[i] = value;
-    }
-    return all;
-}
+/* A value in all lanes: minus 0 changes nothing and is folded away. */
+INLINE lanes spread(double value) { return value - (lanes){0}; }
 
 /* 1.0 for the rows whose bit is set, else 0.0. */
 INLINE lanes ones_of(uint64_t rows) {
-    lane_bits bit, all;
+    lane_bits bit = {0};
     for (int i = 0; i < LANES; i++) {
         bit[i] = 1 << i;
-        all[i] = (int64_t)rows;
     }
+    lane_bits all = (int64_t)rows - (lane_bits){0};
     return (lanes)(((all & bit) == bit) & (lane_bits)spread(1.0));
 }
 
@@ -65,7 +60,7 @@ INLINE void down(const view *v, uint32_t points, const uint32_t parts, const lan
                  lanes *restrict second) {
     for (uint32_t k = 0; k < points; k++) {
         for (uint32_t i = 0; i < parts; i++) {
-            uint32_t at = k * parts + i;
+            size_t at = (size_t)k * parts + i;
             lanes part = p[at] * (v->share + v->u[k] * v->direction[i]);
             first[at] = part;
             if (second) {
@@ -81,7 +76,7 @@ INLINE void up(const view *v, uint32_t points, const uint32_t parts, lanes *rest
     lanes added[MAX_PARTS] = {{0}};
     for (uint32_t k = 0; k < points; k++) {
         for (uint32_t i = 0; i < parts; i++) {
-            uint32_t at = k * parts + i;
+            size_t at = (size_t)k * parts + i;
             lanes other = second ? second[at] : spread(leaf);
             lanes difference = first[at] - other, weighted = p[at] * difference;
             added[i] += v->slope ? weighted * v->slope[k] : weighted;
@@ -103,7 +98,7 @@ INLINE void bottom(const view *v, uint32_t points, const uint32_t parts, lanes *
     }
     for (uint32_t k = 0; k < points; k++) {
         for (uint32_t i = 0; i < parts; i++) {
-            uint32_t at = k * parts + i;
+            size_t at = (size_t)k * parts + i;
             added[i] += v->slope ? p[at] * v->slope[k] : p[at];
             p[at] = base + v->u[k] * along[i];
         }
@@ -155,10 +150,24 @@ INLINE void walk_rows(const rk_shap_job *job, uint32_t shift, const uint32_t par
 
 void RK_SHAP_WALK(const rk_shap_job *job) {
     for (uint32_t shift = 0; shift < job->rows; shift += RK_SHAP_WALK_ROWS) {
-        if (job->rows - shift > RK_SHAP_WALK_ROWS / 2) {
-            walk_rows(job, shift, MAX_PARTS);
-        } else {
-            walk_rows(job, shift, MAX_PARTS / 2);
+        uint32_t parts = MAX_PARTS;
+        while (parts > 1 && parts / 2 * LANES >= job->rows - shift) {
+            parts /= 2;
+        }
+        switch (parts) {
+#if MAX_PARTS >= 8
+        case 8:
+            walk_rows(job, shift, 8);
+            break;
+#endif
+        case 4:
+            walk_rows(job, shift, 4);
+            break;
+        case 2:
+            walk_rows(job, shift, 2);
+            break;
+        default:
+            walk_rows(job, shift, 1);
         }
     }
 }
