@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact real bench bench-forest bench-kernels wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact real bench bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -68,6 +68,9 @@ bench-kernels: setup ## the kernels beside the forest, and the NumPy and Python 
 
 bench-forest: $(VENV)/.built $(VENV)/.bench $(VENV)/.peers ## forest scoring beside the libraries and compilers of the same models
 	@$(PY) load_tests/bench_forest.py $(BENCH_ARGS)
+
+bench-explain: $(VENV)/.built $(VENV)/.bench ## explanations of scores beside LightGBM's and, where it is installed, shap's
+	@$(PY) load_tests/bench_explain.py $(BENCH_ARGS)
 
 wheel-test: setup-dev ## build sdist and wheel, install it elsewhere, test that
 	@$(PY) tools/wheel_test.py
