@@ -30,6 +30,8 @@ FLAGS = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-omit-fram
 MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # gcc warns of code that ThreadSanitizer's own instructions only seem to leave uninitialised.
 THREADS = ["-fsanitize=thread", "-Wno-error"]
+FUZZING = ["-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION"]
+"""libFuzzer's own name for builds that leave out what no mutated input can pass: here, comparing checksums."""
 LIBRARIES = ["-lm", "-lpthread"]
 TEST_TIMEOUT_S = 300
 FUZZ_S = 2.0
@@ -151,14 +153,14 @@ def run_fuzz(source: Path, seconds: float, seed: int = 1) -> str:
     """Fuzzes one target; the engine's last line. TestFailure (with the input, in hex) if it dies."""
     clang = _libfuzzer()
     if clang is not None:
-        tools = Toolchain(clang, ("-fsanitize=fuzzer-no-link", *MEMORY), BUILD / "libfuzzer")
+        tools = Toolchain(clang, ("-fsanitize=fuzzer-no-link", *MEMORY, *FUZZING), BUILD / "libfuzzer")
         program = tools.program(source.stem, [source], "-fsanitize=fuzzer")
         arguments = [f"-max_total_time={max(1, round(seconds))}", "-verbosity=0", "-print_final_stats=1"]
         arguments += ["-timeout=30", f"-max_len={MAX_INPUT_BYTES}", "-rss_limit_mb=2048"]
     else:
         compiler = c_compiler()
         assert compiler is not None, "callers check"
-        tools = Toolchain(compiler, tuple(MEMORY), BUILD / f"{Path(compiler).name}-memory")
+        tools = Toolchain(compiler, (*MEMORY, *FUZZING), BUILD / f"{Path(compiler).name}-fuzz")
         program = tools.program(source.stem, [source, CSRC / "fuzz" / "standalone.c"])
         arguments = [f"-max_total_time={seconds:g}", f"-max_len={MAX_INPUT_BYTES}"]
     arguments.append(f"-seed={seed}")
