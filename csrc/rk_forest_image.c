@@ -126,7 +126,7 @@ static int check_rules(const rk_forest *f) {
     for (size_t i = 0; i < s->n_axis; i++) {
         const rk_axis *a = &s->axis[i];
         size_t room = a->levels < 5 ? 32 : (size_t)1 << (a->levels & 15);
-        if (a->levels == 0 || a->levels > 8 || a->feature >= f->n_features || a->table > s->n_axis_table ||
+        if (a->levels == 0 || a->levels > 8 || a->count >> a->levels || a->feature >= f->n_features || a->table > s->n_axis_table ||
             s->n_axis_table - a->table < room || a->sorted > s->n_axis_sorted || s->n_axis_sorted - a->sorted < room) {
             return -1;
         }
@@ -201,7 +201,8 @@ static int check_trees(const rk_forest *f) {
         const rk_tree *tree = &s->tree[t];
         uint32_t begin = s->node_begin[t], n_nodes = s->node_begin[t + 1] - begin;
         if (tree->planes > 16 || n_nodes >> tree->planes || tree->table > codes || tree->bound > RK_BUNCH_BOUNDS ||
-            (codes - tree->table) >> tree->planes < f->width || s->walk_order[t] >= f->n_trees ||
+            (codes - tree->table) >> tree->planes < f->width ||
+            tree->depth > n_nodes || s->tree_output[t] >= f->n_outputs ||
             (tree->oblivious && n_nodes != (1u << tree->planes) - 1)) {
             return -1;
         }
@@ -220,6 +221,21 @@ static int check_trees(const rk_forest *f) {
         }
     }
     return 0;
+}
+
+/* WALK takes every tree exactly once. */
+static int check_walk_order(const rk_forest *f, rk_forest_fault *fault) {
+    uint8_t *seen = calloc(f->n_trees, 1);
+    if (!seen) {
+        return rk_refuse(fault, RK_FOREST_NO_MEMORY, 0, 0);
+    }
+    int bad = 0;
+    for (uint32_t i = 0; i < f->n_trees && !bad; i++) {
+        uint32_t t = f->s.walk_order[i];
+        bad = t >= f->n_trees || seen[t]++;
+    }
+    free(seen);
+    return bad ? rk_refuse(fault, RK_FOREST_BAD_IMAGE, 0, 0) : 0;
 }
 
 /* Fuzzing looks behind the checksum: random changes never have the right one. */
@@ -258,7 +274,7 @@ static int open_checked(rk_forest *f, const uint8_t *image, size_t bytes, rk_for
         return rk_refuse(fault, RK_FOREST_BAD_IMAGE, 0, 0);
     }
     measure(f);
-    return 0;
+    return check_walk_order(f, fault);
 }
 
 rk_forest *rk_forest_open(const void *image, size_t bytes, rk_forest_fault *fault) {
