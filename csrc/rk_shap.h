@@ -14,7 +14,8 @@
  *   Missing    Rows go where the forest's contract sends them.
  *   Ownership  rk_shap_build borrows the forest, which must outlive the rk_shap. All calls but build and free take
  *              it const, keep no state and may run from several threads at the same time.
- *   Limits     RK_SHAP_MAX_PATH_FEATURES. Linear leaves cannot be explained.
+ *   Limits     RK_SHAP_MAX_PATH_FEATURES and RK_SHAP_MAX_DEPTH_POINTS. Linear leaves cannot be explained.
+ *   Memory     A call takes (2 * depth + 3) * points * 512 bytes beside a column of 512 for every feature used.
  *
  * Method: quadrature TreeSHAP (arXiv 2605.04497). docs/explanations.md derives what rk_shap_walk.h computes.
  */
@@ -24,6 +25,7 @@
 #include "rk_forest.h"
 
 #define RK_SHAP_MAX_PATH_FEATURES 128u /* distinct features between a root and a leaf */
+#define RK_SHAP_MAX_DEPTH_POINTS 65536u /* nodes of the longest path times half its distinct features, over all trees */
 
 typedef enum {
     RK_SHAP_OK = 0,
@@ -31,6 +33,7 @@ typedef enum {
     RK_SHAP_NO_COVERS,         /* the forest does not say how many training rows reached its leaves */
     RK_SHAP_LINEAR_LEAVES,     /* the forest has leaves that are linear functions */
     RK_SHAP_TOO_MANY_FEATURES, /* a path of `tree` has more than RK_SHAP_MAX_PATH_FEATURES */
+    RK_SHAP_TOO_DEEP,          /* with `tree`, RK_SHAP_MAX_DEPTH_POINTS is passed */
 } rk_shap_status;
 
 typedef struct {

@@ -232,6 +232,9 @@ static rk_shap_status compile_trees(builder *b, uint32_t *bad_tree) {
         shap->trees[t].points = points;
         shap->max_points = points > shap->max_points ? points : shap->max_points;
         shap->max_nodes = shap->trees[t].n_nodes > shap->max_nodes ? shap->trees[t].n_nodes : shap->max_nodes;
+        if ((uint64_t)(shap->max_depth + 1) * shap->max_points > RK_SHAP_MAX_DEPTH_POINTS) {
+            return RK_SHAP_TOO_DEEP;
+        }
         if ((shap->rules[points].plain == RK_SHAP_NONE && make_rule(b, points)) || make_curves(b, t)) {
             return RK_SHAP_NO_MEMORY;
         }

@@ -8,7 +8,7 @@
 
 #include "minunit.h"
 
-enum { MOST_NODES = 400 };
+enum { MOST_NODES = 1030 };
 
 /* A forest under construction: numeric nodes x <= 0, missing goes right. */
 static uint32_t node_begin[5];
@@ -227,6 +227,14 @@ static void test_refusals(void) {
     free(matrix);
     source = chain(RK_SHAP_MAX_PATH_FEATURES + 1, RK_SHAP_MAX_PATH_FEATURES + 1);
     refused(&source, RK_SHAP_TOO_MANY_FEATURES);
+    source = chain(1024, RK_SHAP_MAX_PATH_FEATURES); /* 64 points: as deep as can be */
+    forest = rk_forest_build(&source, &forest_fault);
+    shap = rk_shap_build(forest, &fault);
+    CHECK(shap != NULL);
+    rk_shap_free(shap);
+    rk_forest_free(forest);
+    source = chain(1025, RK_SHAP_MAX_PATH_FEATURES);
+    refused(&source, RK_SHAP_TOO_DEEP);
     source = chain(3, 2);
     source.node_cover = source.leaf_cover = NULL;
     refused(&source, RK_SHAP_NO_COVERS);

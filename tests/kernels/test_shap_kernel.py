@@ -188,6 +188,8 @@ def test_refusals() -> None:
         Shap(Forest(**chain(3, node_cover=None, leaf_cover=None)))
     with pytest.raises(ShapError, match="tree 0 has a path of more than 128 features"):
         Shap(Forest(**chain(129)))
+    with pytest.raises(ShapError, match="tree 0 is too deep"):
+        Shap(Forest(**chain(1025, split_feature=(np.arange(1025) % 128).astype(np.int32))))
     linear = {"linear_begin": np.array([0, 1, 1], np.uint32), "linear_feature": np.zeros(1, np.int32)}
     linear |= {"linear_coefficient": np.ones(1), "linear_constant": np.ones(2)}
     with pytest.raises(ShapError, match="linear trees"):

@@ -17,6 +17,7 @@ cdef extern from "rk_shap.h" nogil:
         RK_SHAP_NO_COVERS
         RK_SHAP_LINEAR_LEAVES
         RK_SHAP_TOO_MANY_FEATURES
+        RK_SHAP_TOO_DEEP
 
     ctypedef struct rk_shap_fault:
         rk_shap_status status
@@ -76,6 +77,8 @@ cdef class Shap:
             raise ShapError("the model has linear trees")
         if fault.status == RK_SHAP_TOO_MANY_FEATURES:
             raise ShapError(f"tree {fault.tree} has a path of more than {RK_SHAP_MAX_PATH_FEATURES} features")
+        if fault.status == RK_SHAP_TOO_DEEP:
+            raise ShapError(f"tree {fault.tree} is too deep")
         raise MemoryError("no memory for explanations")
 
     def __dealloc__(self):
