@@ -2,6 +2,7 @@
 #include "rk_forest.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "rk_forest_internal.h"
 
@@ -106,6 +107,22 @@ int rk_forest_has_tier(const rk_forest *forest, rk_forest_tier tier) {
     default:
         return 0;
     }
+}
+
+uint32_t rk_forest_describe(const rk_forest *forest, uint32_t *thresholds, uint32_t *axes, uint32_t *depth,
+                            uint8_t *oblivious) {
+    const rk_sections *s = &forest->s;
+    memset(thresholds, 0, forest->n_features * sizeof *thresholds);
+    memset(axes, 0, forest->n_features * sizeof *axes);
+    for (size_t i = 0; i < s->n_axis; i++) {
+        thresholds[s->axis[i].feature] += s->axis[i].count;
+        axes[s->axis[i].feature]++;
+    }
+    for (uint32_t t = 0; t < forest->n_trees; t++) {
+        depth[t] = s->tree[t].depth;
+        oblivious[t] = s->tree[t].oblivious != 0;
+    }
+    return forest->n_conditions;
 }
 
 /* Below this many rows a block of rows as bits costs more than walking (measured: docs/kernels.md). */

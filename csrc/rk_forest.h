@@ -150,6 +150,12 @@ void rk_forest_free(rk_forest *forest); /* NULL is fine */
 /* The forest as it was given: the arrays live as long as the forest. tree_output is never NULL then. */
 const rk_forest_source *rk_forest_as_source(const rk_forest *forest);
 
+/* What the compiled forest is like, to be told to people. Fills, per feature, how many distinct thresholds its nodes have
+ * and how many axes of 255 they take, per tree its depth and whether it is scored as an oblivious one. Returns the
+ * number of conditions that are evaluated once a block: (threshold, way with missing values) and category sets. */
+uint32_t rk_forest_describe(const rk_forest *forest, uint32_t *thresholds, uint32_t *axes, uint32_t *depth,
+                            uint8_t *oblivious);
+
 /* Sums of all rows: out[o * rows + r]. 0, or -1 if memory is short or the tier is not to be had (out is then undefined). */
 int rk_forest_score(const rk_forest *forest, rk_forest_tier tier, const float *matrix, size_t rows,
                     ptrdiff_t feature_stride, ptrdiff_t row_stride, double *out);

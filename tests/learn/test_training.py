@@ -113,7 +113,7 @@ def test_a_model_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(training.os, "fsync", fail)
+    monkeypatch.setattr("rankd.models.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         training.write_model(path, "second")
     assert path.read_text() == "first"

@@ -44,7 +44,11 @@ def test_linear_file(tmp_path: Path) -> None:
         (".", "lightgbm", "expected a file"),
         ("/dev/zero", "linear", "expected a file"),
         ("nul\0.txt", "lightgbm", ""),
-        ("none.txt", "onnx", "models.m.format: expected format catboost, lightgbm, linear, xgboost, got 'onnx'"),
+        (
+            "none.txt",
+            "onnx",
+            "m.format: expected format catboost, compiled, lightgbm, linear, xgboost, got 'onnx'",
+        ),
     ],
 )
 def test_unreadable(path: str, format: str, message: str, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ COMMANDS = {
     "get": Entry("rankd.cli.get:command", "Service", "Read signals back."),
     "rank": Entry("rankd.cli.rank:command", "Service", "Order candidates."),
     "score": Entry("rankd.cli.score:command", "Service", "Print model outputs for candidates."),
+    "model": Entry("rankd.cli.model:command", "Models", "Look at model files, and compile them."),
     "train": Entry("rankd.cli.train:command", "Learning", "Train a LambdaMART model on judged lists."),
     "evaluate": Entry("rankd.cli.evaluate:command", "Learning", "Measure rankings against judgments."),
     "completion": Entry("rankd.cli.completion:command", "Shell", "Print a completion script."),

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
@@ -67,6 +69,19 @@ class Forest:
     def outputs(self) -> int: ...
     @property
     def trees(self) -> int: ...
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Copies of arrays the forest was built from: node_begin, leaf_value; with nodes split_feature, decision,
+        threshold and category_set; with linear leaves linear_begin."""
+
+    @property
+    def flags(self) -> int: ...
+    @property
+    def has_cover(self) -> bool:
+        """Whether nodes and leaves have the weights of training rows that explanations need."""
+
+    def describe(self) -> dict[str, Any]:
+        """rk_forest_describe: conditions (int); thresholds and axes (features,); depth and oblivious (trees,)."""
+
     def has_tier(self, tier: str) -> bool:
         """Whether this processor and this forest can use a tier. KeyError if there is no such tier."""
 

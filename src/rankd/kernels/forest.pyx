@@ -77,6 +77,8 @@ cdef extern from "rk_forest.h" nogil:
     const uint32_t RK_FOREST_FLOAT_SUMS
     const uint32_t RK_FOREST_VECTOR_LEAVES
 
+    uint32_t rk_forest_describe(const rk_forest *forest, uint32_t *thresholds, uint32_t *axes, uint32_t *depth,
+                                uint8_t *oblivious)
     rk_forest *rk_forest_build(const rk_forest_source *source, rk_forest_fault *fault)
     rk_forest *rk_forest_open(const void *image, size_t bytes, rk_forest_fault *fault)
     const void *rk_forest_image(const rk_forest *forest, size_t *bytes)
@@ -279,6 +281,42 @@ cdef class Forest:
     @property
     def trees(self):
         return rk_forest_as_source(self._forest).n_trees
+
+    def arrays(self):
+        cdef const rk_forest_source *s = rk_forest_as_source(self._forest)
+        cdef Py_ssize_t trees = s.n_trees, nodes = s.node_begin[s.n_trees], values = nodes + trees
+        if s.flags & RK_FOREST_VECTOR_LEAVES:
+            values *= s.n_outputs
+        found = {
+            "node_begin": np.asarray(<const uint32_t[:trees + 1]>s.node_begin),
+            "leaf_value": np.asarray(<const double[:values]>s.leaf_value),
+        }
+        if nodes:
+            found["split_feature"] = np.asarray(<const int32_t[:nodes]>s.split_feature)
+            found["decision"] = np.asarray(<const uint8_t[:nodes]>s.decision)
+            found["threshold"] = np.asarray(<const double[:nodes]>s.threshold)
+            found["category_set"] = np.asarray(<const int32_t[:nodes]>s.category_set)
+        if s.linear_begin != NULL:
+            found["linear_begin"] = np.asarray(<const uint32_t[:nodes + trees + 1]>s.linear_begin)
+        return {name: array.copy() for name, array in found.items()}
+
+    @property
+    def flags(self):
+        return rk_forest_as_source(self._forest).flags
+
+    @property
+    def has_cover(self):
+        return rk_forest_as_source(self._forest).leaf_cover != NULL
+
+    def describe(self):
+        thresholds, axes = np.zeros(self.features, np.uint32), np.zeros(self.features, np.uint32)
+        depth, oblivious = np.zeros(self.trees, np.uint32), np.zeros(self.trees, np.uint8)
+        cdef uint32_t[::1] threshold_view = thresholds, axis_view = axes, depth_view = depth
+        cdef uint8_t[::1] oblivious_view = oblivious
+        conditions = rk_forest_describe(
+            self._forest, &threshold_view[0], &axis_view[0], &depth_view[0], &oblivious_view[0])
+        return {"conditions": conditions, "thresholds": thresholds, "axes": axes, "depth": depth,
+                "oblivious": oblivious.astype(np.bool_)}
 
     def has_tier(self, str tier):
         return bool(rk_forest_has_tier(self._forest, TIERS[tier]))

@@ -14,8 +14,6 @@ a setting, not whatever the machine has.
 from __future__ import annotations
 
 import importlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 from rankd.errors import ConfigError
 from rankd.learn import metrics
 from rankd.learn.bootstrap import Interval, mean_interval
+from rankd.models.files import write_whole
 
 MAX_GRADE = 30
 """LightGBM's default gains, 2**grade - 1, end here."""
@@ -244,18 +243,7 @@ def list_ndcg(rows: TrainingRows, scores: NDArray[np.float64], k: int) -> NDArra
 
 def write_model(path: Path, text: str) -> None:
     """Writes the file whole or not at all: a server that reloads never sees half a model."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, text.encode())
 
 
 def _check_learnable(rows: TrainingRows) -> None:

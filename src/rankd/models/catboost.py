@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -411,7 +411,7 @@ def _transform(info: _ModelInfo | None, outputs: int, where: str) -> Transform:
         raise ModelFileError(
             f"expected an output for each of {classes} classes, the trees have {outputs}", f"{where}.class_params"
         )
-    return _LOSSES[name]
+    return replace(_LOSSES[name], objective=name)
 
 
 def _scale_and_bias(

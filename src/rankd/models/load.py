@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rankd import limits
 from rankd.errors import ModelFileError
 from rankd.models.catboost import parse_catboost
+from rankd.models.compiled import MAGIC, read_compiled
+from rankd.models.files import open_file, read_file
 from rankd.models.lightgbm import parse_lightgbm
 from rankd.models.linear import parse_linear
-from rankd.models.scorer import LoadedModel, Scorer
+from rankd.models.scorer import LoadedModel, Origin, Scorer
 from rankd.models.xgboost import parse_xgboost
 from rankd.types.profile import ModelSpec
 
@@ -21,32 +24,53 @@ _PARSERS: dict[str, tuple[Callable[[bytes, str, Sequence[str] | None], Scorer], 
     "linear": (parse_linear, limits.MAX_LINEAR_FILE_BYTES),
     "xgboost": (parse_xgboost, limits.MAX_MODEL_FILE_BYTES),
 }
+FORMATS = ("catboost", "compiled", "lightgbm", "linear", "xgboost")
+
+_FIRST_KEY = re.compile(rb'\s*\{\s*"(\w+)"')
+_KEYS = {
+    "xgboost": ("learner", "version"),
+    "linear": ("format", "intercept", "transform", "weights", "missing"),
+    "catboost": (
+        "features_info", "model_info", "oblivious_trees", "trees", "scale_and_bias", "ctr_data",
+    ),
+}  # fmt: skip
+"""What a JSON file of each format may begin with."""
+_DETECT_BYTES = 4096
 
 
 def load_model(spec: ModelSpec) -> LoadedModel:
-    """Reads and validates `spec.path`, relative to the process's directory.
+    """Reads and validates `spec.path`, relative to the process's directory. A compiled one has its source's version.
 
     ModelFileError if the file cannot be read, is above its limit or is not a valid model.
     """
-    if spec.format not in _PARSERS:
-        raise ModelFileError(
-            f"expected format {', '.join(_PARSERS)}, got {spec.format!r}", f"models.{spec.name}.format"
-        )
-    parse, max_bytes = _PARSERS[spec.format]
-    data = _read(Path(spec.path), max_bytes)
-    scorer = parse(data, spec.path, spec.features)
-    return LoadedModel(spec.name, f"{spec.name}@{hashlib.sha256(data).hexdigest()[:12]}", scorer)
+    if spec.format not in FORMATS:
+        raise ModelFileError(f"expected format {', '.join(FORMATS)}, got {spec.format!r}", f"models.{spec.name}.format")
+    scorer, origin = read_model(Path(spec.path), spec.format, spec.features)
+    return LoadedModel(spec.name, f"{spec.name}@{origin.sha256[:12]}", scorer)
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        if not path.is_file():  # a pipe would block, a device never end
-            raise ModelFileError("expected a file, there is none", str(path))
-        with path.open("rb") as file:
-            data = file.read(min(path.stat().st_size, max_bytes) + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ModelFileError(f"cannot be read: {reason}", str(path)) from None
-    if len(data) > max_bytes:
-        raise ModelFileError(f"expected at most {max_bytes} bytes", str(path))
-    return data
+def read_model(path: Path, format: str, features: Sequence[str] | None = None) -> tuple[Scorer, Origin]:
+    """The scorer of a file in one of FORMATS, and where the model came from. ModelFileError as for load_model."""
+    if format == "compiled":
+        return read_compiled(path, features)
+    parse, max_bytes = _PARSERS[format]
+    data = read_file(path, max_bytes)
+    return parse(data, str(path), features), Origin(format, path.name, hashlib.sha256(data).hexdigest())
+
+
+def detect_format(path: Path) -> str:
+    """Which of FORMATS a file is in, by its first bytes. ModelFileError if they do not tell, or cannot be read."""
+    file, _ = open_file(path, limits.MAX_COMPILED_FILE_BYTES)
+    with file:
+        start = file.read(_DETECT_BYTES)
+    if start.startswith(MAGIC):
+        return "compiled"
+    if start.startswith(b"tree\n"):
+        return "lightgbm"
+    if first := _FIRST_KEY.match(start):
+        for format, keys in _KEYS.items():
+            if first[1].decode() in keys:
+                return format
+    elif re.match(rb"\{[LiUIl$#]", start):
+        return "xgboost"  # UBJSON
+    raise ModelFileError("expected a model file; say which format it has if it is one", str(path))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from rankd.errors import ModelFileError
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A key of rankd.kernels.transform.TRANSFORMS with the sigmoid's factor (others ignore it)."""
+    """A key of rankd.kernels.transform.TRANSFORMS with the sigmoid's factor (others ignore it).
+
+    `objective`: what the file says it was trained for, to be told; "" where it does not say.
+    """
 
     name: str
     parameter: float = 1.0
+    objective: str = field(default="", compare=False)
 
 
 IDENTITY = Transform("identity")
@@ -59,7 +63,7 @@ def parse_objective(line: str, outputs: int, where: str) -> Transform:
         raise ModelFileError(f"objective {name!r} is not supported; known are {known}", where)
     if options:
         raise ModelFileError(f"objective {name} has the unknown word {next(iter(options))!r}", where)
-    return transform
+    return replace(transform, objective=line)
 
 
 def _options(words: list[str], where: str) -> dict[str, str]:

@@ -47,8 +47,17 @@ class Explainer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The file a model was trained into: its family (catboost, lightgbm, linear, xgboost), name and SHA-256 (hex)."""
+
+    family: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model file, validated and ready. `version` is "name@" and 12 hex digits of the file's SHA-256."""
+    """A model file, validated and ready. `version` is "name@" and 12 hex digits of its origin's SHA-256."""
 
     name: str
     version: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +44,7 @@ def read_objective(learner: Place) -> Transform:
     name = place.text()
     if name not in OBJECTIVES:
         raise place.fault(f"objective {ascii(name)[:64]} is not supported; known are {', '.join(sorted(OBJECTIVES))}")
-    return OBJECTIVES[name]
+    return replace(OBJECTIVES[name], objective=name)
 
 
 def base_margins(learner: Place, transform: Transform, outputs: int) -> NDArray[np.float64]:

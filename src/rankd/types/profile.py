@@ -85,7 +85,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A declared model file. `format` is catboost, lightgbm, linear or xgboost.
+    """A declared model file. `format` is one of rankd.models.load.FORMATS.
 
     `features` names the model's inputs in order, for files that do not name them
     themselves; None: the file's own names.

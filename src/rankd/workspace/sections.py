@@ -28,8 +28,10 @@ from rankd.workspace.values import (
 )
 from rankd.workspace.yaml_text import shown
 
-ModelFormat = Literal["catboost", "lightgbm", "linear", "xgboost"]
-MODEL_FORMATS: dict[str, ModelFormat] = {".txt": "lightgbm", ".json": "linear", ".ubj": "xgboost"}
+ModelFormat = Literal["catboost", "compiled", "lightgbm", "linear", "xgboost"]
+MODEL_FORMATS: dict[str, ModelFormat] = {
+    ".txt": "lightgbm", ".json": "linear", ".ubj": "xgboost", ".rkmodel": "compiled",
+}  # fmt: skip
 """The format of a model file by its extension, where the workspace does not say it."""
 
 _F32_MAX = 3.4028234663852886e38
@@ -152,7 +154,7 @@ class ModelSection(Section):
     file: PathText
     """The file, relative to the workspace."""
     format: ModelFormat | None = None
-    """Default: by extension; .txt is lightgbm, .json linear, .ubj xgboost."""
+    """Default: by extension; .txt is lightgbm, .json linear, .ubj xgboost, .rkmodel compiled."""
     features: list[Identifier] | None = Field(default=None, min_length=1, max_length=MAX_MODEL_FEATURES)
     """The profile's features that are the model's inputs, in its order; default: the names in the file."""
 
