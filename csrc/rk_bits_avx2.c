@@ -15,6 +15,20 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Bit b of every bin as rows / 64 words at planes + b * rows / 64. */
+static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
+    for (size_t r = 0; r < rows; r += 64) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)(bins + r));
+        __m256i high = _mm256_loadu_si256((const __m256i *)(bins + r + 32));
+        for (uint32_t b = 0; b < levels; b++) {
+            __m128i to_top = _mm_cvtsi32_si128((int)(7 - b));
+            uint32_t first = (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(low, to_top));
+            uint32_t second = (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(high, to_top));
+            planes[b * (rows / 64) + r / 64] = first | (uint64_t)second << 32;
+        }
+    }
+}
+
 /* How many of 16 ascending thresholds are below x. */
 INLINE uint32_t below(__m256 x, __m256 first, __m256 second) {
     __m256i a = _mm256_castps_si256(_mm256_cmp_ps(x, first, _CMP_GT_OQ));
@@ -23,8 +37,9 @@ INLINE uint32_t below(__m256 x, __m256 first, __m256 second) {
 }
 
 /* Two steps of 16 ways: the thresholds in sixteens, found by the last of each, then one sixteen. */
-static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint8_t *bins,
+static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint64_t *planes,
                      uint64_t *nans, uint64_t *zeros) {
+    uint8_t bins[256];
     const float *sorted = f->s.axis_sorted + axis->sorted;
     float pivots[16];
     for (uint32_t i = 0; i < 16; i++) {
@@ -51,19 +66,7 @@ static void quantise(const rk_forest *f, const rk_axis *axis, const float *value
         nans[r / 64] = nan;
         zeros[r / 64] = zero;
     }
-}
-
-static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
-    for (size_t r = 0; r < rows; r += 64) {
-        __m256i low = _mm256_loadu_si256((const __m256i *)(bins + r));
-        __m256i high = _mm256_loadu_si256((const __m256i *)(bins + r + 32));
-        for (uint32_t b = 0; b < levels; b++) {
-            __m128i to_top = _mm_cvtsi32_si128((int)(7 - b));
-            uint32_t first = (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(low, to_top));
-            uint32_t second = (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(high, to_top));
-            planes[b * (rows / 64) + r / 64] = first | (uint64_t)second << 32;
-        }
-    }
+    slice(bins, rows, axis->levels, planes);
 }
 
 /* 32 bits become 32 bytes: the byte of each bit is spread, the bit picked out. */
@@ -97,6 +100,14 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
         const uint8_t *c = codes + r;
         __m128 x = _mm_setr_ps(table[c[0]], table[c[1]], table[c[2]], table[c[3]]);
         _mm_storeu_ps(sums + r, _mm_add_ps(_mm_loadu_ps(sums + r), x));
+    }
+}
+
+static void transpose(const float *from, ptrdiff_t row_stride, size_t rows, uint32_t columns, size_t stride, float *out) {
+    for (size_t r = 0; r < rows; r++) {
+        for (uint32_t c = 0; c < columns; c++) {
+            out[c * stride + r] = from[(ptrdiff_t)r * row_stride + c];
+        }
     }
 }
 

@@ -15,91 +15,84 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* The bin of 16 values: a search tree whose levels stand in registers, one permutation a level up to 32 thresholds;
- * a deeper one takes one for every 32 and blends. `levels` is a constant wherever this is inlined. */
-INLINE __m512i search(const __m512 *t, uint32_t levels, __m512 x) {
-    const __m512i one = _mm512_set1_epi32(1);
-    __m512i at = _mm512_setzero_si512();
-    for (uint32_t level = 0; level < levels; level++) {
-        __m512 pivot;
-        if (level == 0) {
-            pivot = t[0];
-        } else if (level <= 4) {
-            pivot = _mm512_permutexvar_ps(at, t[level]);
-        } else if (level == 5) {
-            pivot = _mm512_permutex2var_ps(t[5], at, t[6]);
-        } else if (level == 6) {
-            __mmask16 high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
-            pivot = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(t[7], at, t[8]),
-                                         _mm512_permutex2var_ps(t[9], at, t[10]));
-        } else {
-            __mmask16 high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
-            __mmask16 higher = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
-            __m512 a = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(t[11], at, t[12]),
-                                            _mm512_permutex2var_ps(t[13], at, t[14]));
-            __m512 b = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(t[15], at, t[16]),
-                                            _mm512_permutex2var_ps(t[17], at, t[18]));
-            pivot = _mm512_mask_blend_ps(higher, a, b);
-        }
-        __mmask16 above = _mm512_cmp_ps_mask(x, pivot, _CMP_GT_OQ);
-        at = _mm512_add_epi32(at, at);
-        at = _mm512_mask_add_epi32(at, above, at, one);
+/* What 16 values are compared with at a step of the search; `at` has their answers so far. The table's levels stand in
+ * registers: one permutation a step up to 32 entries, one for every 32 and blends beyond. */
+INLINE __m512 pivots(const __m512 *t, uint32_t step, __m512i at) {
+    if (step == 0) {
+        return t[0];
     }
-    return at;
+    if (step <= 4) {
+        return _mm512_permutexvar_ps(at, t[step]);
+    }
+    if (step == 5) {
+        return _mm512_permutex2var_ps(t[5], at, t[6]);
+    }
+    const __m512 *all = step == 6 ? t + 7 : t + 11;
+    __mmask16 high = _mm512_test_epi32_mask(at, _mm512_set1_epi32(32));
+    __m512 a = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(all[0], at, all[1]),
+                                    _mm512_permutex2var_ps(all[2], at, all[3]));
+    if (step == 6) {
+        return a;
+    }
+    __mmask16 higher = _mm512_test_epi32_mask(at, _mm512_set1_epi32(64));
+    __m512 b = _mm512_mask_blend_ps(high, _mm512_permutex2var_ps(all[4], at, all[5]),
+                                    _mm512_permutex2var_ps(all[6], at, all[7]));
+    return _mm512_mask_blend_ps(higher, a, b);
 }
 
-INLINE void quantise_levels(uint32_t levels, const float *table, const float *values, size_t rows, float limit,
-                            int with_zeros, uint8_t *bins, uint64_t *nans, uint64_t *zeros) {
+/* The answers of every step are the bits of the bins, the first the highest: planes come without further ado.
+ * `levels` is a constant wherever this is inlined. */
+INLINE void quantise_levels(uint32_t levels, const float *table, const float *values, size_t rows, uint64_t *planes,
+                            uint64_t *nans) {
     __m512 t[19];
     for (uint32_t i = 1; i < 19; i++) {
-        t[i] = _mm512_setzero_ps(); /* those that no level uses cost nothing */
+        t[i] = _mm512_setzero_ps(); /* those that no step uses cost nothing */
     }
     t[0] = _mm512_set1_ps(table[1]);
-    for (uint32_t level = 1; level <= 4 && level < levels; level++) {
-        t[level] = _mm512_loadu_ps(table + (1u << level));
+    for (uint32_t step = 1; step <= 4 && step < levels; step++) {
+        t[step] = _mm512_loadu_ps(table + (1u << step));
     }
     for (uint32_t i = 0; levels > 5 && i < (1u << levels) / 16 - 2; i++) {
         t[5 + i] = _mm512_loadu_ps(table + 32 + 16 * i);
     }
-    const __m512 zero = _mm512_set1_ps(limit);
     for (size_t r = 0; r < rows; r += 64) {
-        uint64_t nan = 0, absent = 0;
+        uint64_t above[8] = {0}, nan = 0;
         for (size_t k = 0; k < 64; k += 16) {
             __m512 x = _mm512_loadu_ps(values + r + k);
-            _mm_storeu_si128((__m128i *)(bins + r + k), _mm512_cvtepi32_epi8(search(t, levels, x)));
+            __m512i at = _mm512_setzero_si512();
+            for (uint32_t step = 0; step < levels; step++) {
+                __mmask16 answer = _mm512_cmp_ps_mask(x, pivots(t, step, at), _CMP_GT_OQ);
+                at = _mm512_mask_or_epi32(at, answer, at, _mm512_set1_epi32(1 << step));
+                above[step] |= (uint64_t)answer << k;
+            }
             nan |= (uint64_t)_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) << k;
         }
-        for (size_t k = 0; with_zeros && k < 64; k += 16) {
-            __m512 x = _mm512_abs_ps(_mm512_loadu_ps(values + r + k));
-            absent |= (uint64_t)_mm512_cmp_ps_mask(x, zero, _CMP_NGT_UQ) << k;
+        for (uint32_t step = 0; step < levels; step++) {
+            planes[(levels - 1 - step) * (rows / 64) + r / 64] = above[step];
         }
         nans[r / 64] = nan;
-        zeros[r / 64] = absent;
     }
 }
 
-static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint8_t *bins,
+static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint64_t *planes,
                      uint64_t *nans, uint64_t *zeros) {
     const float *table = f->s.axis_table + axis->table;
-    const float limit = rk_zero_limit(f->flags);
-    const int with_zeros = (int)axis->zeros;
     switch (axis->levels) {
-    case 1: quantise_levels(1, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
-    case 2: quantise_levels(2, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
-    case 3: quantise_levels(3, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
-    case 4: quantise_levels(4, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
-    case 5: quantise_levels(5, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
-    case 6: quantise_levels(6, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
-    case 7: quantise_levels(7, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
-    default: quantise_levels(8, table, values, rows, limit, with_zeros, bins, nans, zeros); break;
+    case 1: quantise_levels(1, table, values, rows, planes, nans); break;
+    case 2: quantise_levels(2, table, values, rows, planes, nans); break;
+    case 3: quantise_levels(3, table, values, rows, planes, nans); break;
+    case 4: quantise_levels(4, table, values, rows, planes, nans); break;
+    case 5: quantise_levels(5, table, values, rows, planes, nans); break;
+    case 6: quantise_levels(6, table, values, rows, planes, nans); break;
+    case 7: quantise_levels(7, table, values, rows, planes, nans); break;
+    default: quantise_levels(8, table, values, rows, planes, nans); break;
     }
-}
-
-static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
-    for (size_t r = 0; r < rows; r += 64) {
-        __m512i v = _mm512_loadu_si512(bins + r);
-        for (uint32_t b = 0; b < levels; b++) {
-            planes[b * (rows / 64) + r / 64] = _mm512_test_epi8_mask(v, _mm512_set1_epi8((char)(1 << b)));
+    const __m512 limit = _mm512_set1_ps(rk_zero_limit(f->flags));
+    for (size_t r = 0; axis->zeros && r < rows; r += 64) {
+        zeros[r / 64] = 0;
+        for (size_t k = 0; k < 64; k += 16) {
+            __m512 x = _mm512_abs_ps(_mm512_loadu_ps(values + r + k));
+            zeros[r / 64] |= (uint64_t)_mm512_cmp_ps_mask(x, limit, _CMP_NGT_UQ) << k;
         }
     }
 }
@@ -178,6 +171,44 @@ INLINE void add_doubles_from(uint32_t planes, const double *table, const uint8_t
         look_up_doubles(planes, &h, codes + r, &x, &y);
         _mm512_storeu_pd(sums + r, _mm512_add_pd(_mm512_loadu_pd(sums + r), x));
         _mm512_storeu_pd(sums + r + 8, _mm512_add_pd(_mm512_loadu_pd(sums + r + 8), y));
+    }
+}
+
+/* 16 rows of 16 features: pairs, fours, then lanes of 128 bits change places. */
+INLINE void transpose_16(const float *from, ptrdiff_t row_stride, size_t rows, __mmask16 columns, size_t stride,
+                         float *out) {
+    __m512 a[16], b[16];
+    for (uint32_t i = 0; i < 16; i++) {
+        a[i] = i < rows ? _mm512_maskz_loadu_ps(columns, from + (ptrdiff_t)i * row_stride) : _mm512_setzero_ps();
+    }
+    for (uint32_t i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (uint32_t i = 0; i < 16; i += 4) {
+        for (uint32_t k = 0; k < 2; k++) {
+            __m512d x = _mm512_castps_pd(b[i + k]), y = _mm512_castps_pd(b[i + 2 + k]);
+            a[i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            a[i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    for (uint32_t c = 0; c < 4; c++) { /* a[c + 4 * q]: lane l is feature 4 * l + c of the rows 4 * q .. 4 * q + 3 */
+        __m512 even = _mm512_shuffle_f32x4(a[c], a[c + 4], 0x88), odd = _mm512_shuffle_f32x4(a[c], a[c + 4], 0xdd);
+        __m512 even2 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0x88);
+        __m512 odd2 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0xdd);
+        b[c] = _mm512_shuffle_f32x4(even, even2, 0x88);
+        b[c + 8] = _mm512_shuffle_f32x4(even, even2, 0xdd);
+        b[c + 4] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+        b[c + 12] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+    }
+    for (uint32_t i = 0; i < 16; i++) {
+        _mm512_storeu_ps(out + i * stride, b[i]);
+    }
+}
+
+static void transpose(const float *from, ptrdiff_t row_stride, size_t rows, uint32_t columns, size_t stride, float *out) {
+    for (size_t r = 0; r < rows; r += 16) {
+        transpose_16(from + (ptrdiff_t)r * row_stride, row_stride, rows - r, (__mmask16)((1u << columns) - 1), stride, out + r);
     }
 }
 

@@ -7,40 +7,50 @@
  *                   V_AND(a, b), V_ANDNOT(a, b) (a and not b), V_OR(a, b), V_XOR(a, b), V_BOUND(lo, hi, met) = lo & (hi | ~met),
  *                   V_PREFETCH(address): fetches early, where masks are so wide that it helps
  * and once, for all widths (rows is a multiple of 64):
- *   quantise(forest, axis, values, rows, bins, nans, zeros)   the bin of every value (of NaN, any), and a bit a
- *                   row: NaN; if axis->zeros, NaN or |x| <= the forest's zero limit
- *   slice(bins, rows, levels, planes)             bit b of every bin as rows / 64 words at planes + b * rows / 64
- *   codes_of(planes, n, rows, codes)              the reverse, of n <= 8 planes, a pointer each
+ *   quantise(forest, axis, values, rows, planes, nans, zeros)   bit b of every value's bin (of NaN, any) as rows / 64
+ *                   words at planes + b * rows / 64; and a bit a row: NaN; if axis->zeros, NaN or |x| <= the zero limit
+ *   codes_of(planes, n, rows, codes)   from n <= 8 planes, a pointer each, the byte of every row
  *   add_doubles(table, planes, codes, rows, sums), add_floats(...)   to the sum of every row, table[its code]
+ *   transpose(from, row_stride, rows, columns, stride, out)   out[c * stride + r] = from[r * row_stride + c], columns <= 16
  *   double_at(r)    where in its sums add_doubles keeps row r (floats stand in order)
  * This file undefines the former again. What each step does is told in docs/kernels.md.
  */
 
 /* Masks are WORDS words each. */
 #define WORDS (ROWS / 64)
+#define NO_PANEL UINT32_MAX
 
 typedef struct {
     uint64_t *conditions; /* the rows that meet each condition; the one always met is not kept */
     uint64_t *right_of;   /* per boundary of a tree */
     double *sums;         /* n_outputs * ROWS; floats in it with float sums */
-    float *column;        /* a column of a matrix whose rows are not side by side */
+    float *panel;         /* 16 features * ROWS, of a matrix that has no ROWS values of a feature side by side */
+    uint32_t loaded;      /* the first feature in the panel */
 } NAME(scratch);
 
-/* The block's values of a feature: the matrix itself, or a copy where it has no ROWS rows (the others stay 0) or they
- * stand apart. */
-static const float *NAME(column)(const rk_batch *batch, size_t first, size_t rows, uint32_t feature, float *copy) {
-    const float *from = batch->matrix + (ptrdiff_t)feature * batch->feature_stride + (ptrdiff_t)first * batch->row_stride;
-    if (rows == ROWS && batch->row_stride == 1) {
-        return from;
-    }
+/* The block's values of a feature: the matrix itself, or a copy in the panel, where rows that are not there are 0. */
+static const float *NAME(column)(const rk_forest *f, const rk_batch *batch, size_t first, size_t rows, uint32_t feature,
+                                 NAME(scratch) * scratch) {
+    const float *block = batch->matrix + (ptrdiff_t)first * batch->row_stride;
+    const float *from = block + (ptrdiff_t)feature * batch->feature_stride;
+    uint32_t panel = feature / 16 * 16, left = f->n_features - panel;
     if (batch->row_stride == 1) {
-        memmove(copy, from, rows * sizeof *copy); /* gcc makes memcpy a slow string instruction here */
-    } else {
-        for (size_t r = 0; r < rows; r++) {
-            copy[r] = from[(ptrdiff_t)r * batch->row_stride];
+        if (rows < ROWS) {
+            memmove(scratch->panel, from, rows * sizeof *from); /* gcc makes memcpy a slow string instruction here */
         }
+        return rows < ROWS ? scratch->panel : from;
     }
-    return copy;
+    if (batch->feature_stride != 1) {
+        for (size_t r = 0; r < rows; r++) {
+            scratch->panel[r] = from[(ptrdiff_t)r * batch->row_stride];
+        }
+        return scratch->panel;
+    }
+    if (scratch->loaded != panel) {
+        transpose(block + panel, batch->row_stride, rows, left < 16 ? left : 16, ROWS, scratch->panel);
+        scratch->loaded = panel;
+    }
+    return scratch->panel + (feature - panel) * ROWS;
 }
 
 /* The masks that all conditions of an axis are made of: with the low four bits, at_most[i] is "low bits <= i"; with
@@ -101,13 +111,11 @@ static void NAME(expect)(const rk_batch *batch, size_t first, size_t rows, uint3
 static size_t NAME(axis_conditions)(const rk_forest *f, size_t rule, const float *values, uint64_t *conditions) {
     const rk_sections *s = &f->s;
     const rk_axis *axis = &s->axis[s->rule[rule].axis];
-    uint8_t bins[ROWS] __attribute__((aligned(64)));
     uint64_t planes[8 * WORDS] __attribute__((aligned(64)));
     uint64_t nans[WORDS] __attribute__((aligned(64))), zeros[WORDS] __attribute__((aligned(64)));
     VECTOR filled[8];
     NAME(nibbles) nibbles;
-    quantise(f, axis, values, ROWS, bins, nans, zeros);
-    slice(bins, ROWS, axis->levels, planes);
+    quantise(f, axis, values, ROWS, planes, nans, zeros);
     for (uint32_t of = s->rule[rule].axis; rule < s->n_rule && s->rule[rule].axis == of; rule++) {
         const rk_rule *r = &s->rule[rule];
         VECTOR absent = V_LOAD(r->missing == RK_MISSING_ZERO ? zeros : nans);
@@ -121,18 +129,19 @@ static size_t NAME(axis_conditions)(const rk_forest *f, size_t rule, const float
     return rule;
 }
 
-static void NAME(block_conditions)(const rk_forest *f, const rk_batch *batch, size_t first, size_t rows, float *copy,
-                                   uint64_t *conditions) {
+static void NAME(block_conditions)(const rk_forest *f, const rk_batch *batch, size_t first, size_t rows,
+                                   NAME(scratch) * scratch) {
+    uint64_t *conditions = scratch->conditions;
     const rk_sections *s = &f->s;
     for (size_t rule = 0; rule < s->n_rule;) {
         uint32_t axis = s->rule[rule].axis;
-        const float *values = NAME(column)(batch, first, rows, s->axis[axis].feature, copy);
+        const float *values = NAME(column)(f, batch, first, rows, s->axis[axis].feature, scratch);
         NAME(expect)(batch, first, rows, s->axis[axis + 1 < s->n_axis ? axis + 1 : axis].feature);
         rule = NAME(axis_conditions)(f, rule, values, conditions);
     }
     for (size_t i = 0; i < s->n_membership; i++) {
         const rk_membership *m = &s->membership[i];
-        const float *values = NAME(column)(batch, first, rows, m->feature, copy);
+        const float *values = NAME(column)(f, batch, first, rows, m->feature, scratch);
         uint64_t *words = conditions + (s->n_cut_threshold + i) * WORDS;
         for (size_t r = 0; r < ROWS; r += 64) {
             uint64_t word = 0;
@@ -256,13 +265,16 @@ static void NAME(add_tree)(const rk_forest *f, uint32_t t, const uint64_t *const
 }
 
 static void NAME(score_block)(const rk_forest *f, const rk_batch *batch, size_t first, size_t rows,
-                              const NAME(scratch) * scratch) {
+                              NAME(scratch) * scratch) {
     const int floats = (f->flags & RK_FOREST_FLOAT_SUMS) != 0;
     double *sums = scratch->sums;
     uint64_t room[16 * WORDS] __attribute__((aligned(64)));
     const uint64_t *planes[16];
-    memset(scratch->column, 0, ROWS * sizeof *scratch->column);
-    NAME(block_conditions)(f, batch, first, rows, scratch->column, scratch->conditions);
+    if (rows < ROWS) {
+        memset(scratch->panel, 0, 16 * ROWS * sizeof *scratch->panel);
+    }
+    scratch->loaded = NO_PANEL;
+    NAME(block_conditions)(f, batch, first, rows, scratch);
     for (uint32_t o = 0; o < f->n_outputs; o++) {
         for (size_t r = 0; r < ROWS; r++) {
             if (floats) {
@@ -293,7 +305,7 @@ static void NAME(score_block)(const rk_forest *f, const rk_batch *batch, size_t 
 /* Scores rows [first, first + rows) in blocks of ROWS; -1 if memory is short. */
 static int NAME(score)(const rk_forest *f, const rk_batch *batch, size_t first, size_t rows) {
     size_t n_sums = (size_t)f->n_outputs * ROWS, masks = (f->n_conditions + (size_t)f->max_bounds) * (ROWS / 8);
-    size_t bytes = masks + n_sums * sizeof(double) + ROWS * sizeof(float);
+    size_t bytes = masks + n_sums * sizeof(double) + 16 * ROWS * sizeof(float);
     char *memory = aligned_alloc(64, (bytes + 64) / 64 * 64);
     if (!memory) {
         return -1;
@@ -302,7 +314,7 @@ static int NAME(score)(const rk_forest *f, const rk_batch *batch, size_t first, 
     scratch.conditions = (uint64_t *)(void *)memory;
     scratch.right_of = scratch.conditions + f->n_conditions * WORDS;
     scratch.sums = (double *)(void *)(scratch.right_of + f->max_bounds * WORDS);
-    scratch.column = (float *)(void *)(scratch.sums + n_sums);
+    scratch.panel = (float *)(void *)(scratch.sums + n_sums);
     for (size_t r = 0; r < rows; r += ROWS) {
         NAME(score_block)(f, batch, first + r, rows - r < ROWS ? rows - r : ROWS, &scratch);
     }
@@ -311,6 +323,7 @@ static int NAME(score)(const rk_forest *f, const rk_batch *batch, size_t first, 
 }
 
 #undef WORDS
+#undef NO_PANEL
 #undef NAME
 #undef ROWS
 #undef VECTOR

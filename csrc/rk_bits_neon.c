@@ -8,6 +8,25 @@
 
 #include "rk_bits_portable.h"
 
+static uint64_t little_endian(const uint8_t *bytes) {
+    uint64_t word = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        word |= (uint64_t)bytes[i] << (8 * i);
+    }
+    return word;
+}
+
+/* Bit b of every bin as rows / 64 words at planes + b * rows / 64. */
+static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
+    memset(planes, 0, levels * (rows / 8));
+    for (size_t r = 0; r < rows; r += 8) {
+        uint64_t bits = transposed(little_endian(bins + r));
+        for (uint32_t b = 0; b < levels; b++) {
+            planes[b * (rows / 64) + r / 64] |= (bits >> (8 * b) & 255) << (r % 64);
+        }
+    }
+}
+
 /* How many of 16 ascending thresholds are below x. */
 static inline uint32_t below(float32x4_t x, const float *t) {
     uint32x4_t a = vaddq_u32(vcgtq_f32(x, vld1q_f32(t)), vcgtq_f32(x, vld1q_f32(t + 4)));
@@ -16,8 +35,9 @@ static inline uint32_t below(float32x4_t x, const float *t) {
 }
 
 /* Two steps of 16 ways: the thresholds in sixteens, found by the last of each, then one sixteen. */
-static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint8_t *bins,
+static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint64_t *planes,
                      uint64_t *nans, uint64_t *zeros) {
+    uint8_t bins[256];
     const float *sorted = f->s.axis_sorted + axis->sorted;
     const float limit = rk_zero_limit(f->flags);
     float pivots[16];
@@ -34,6 +54,7 @@ static void quantise(const rk_forest *f, const rk_axis *axis, const float *value
         nans[r / 64] |= (uint64_t)(value != value) << (r % 64);
         zeros[r / 64] |= (uint64_t)!(fabsf(value) > limit) << (r % 64);
     }
+    slice(bins, rows, axis->levels, planes);
 }
 
 #define NAME(x) x##_128

@@ -13,24 +13,6 @@ static uint64_t transposed(uint64_t x) {
     return x ^ t ^ t << 28;
 }
 
-static uint64_t little_endian(const uint8_t *bytes) {
-    uint64_t word = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        word |= (uint64_t)bytes[i] << (8 * i);
-    }
-    return word;
-}
-
-static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
-    memset(planes, 0, levels * (rows / 8));
-    for (size_t r = 0; r < rows; r += 8) {
-        uint64_t bits = transposed(little_endian(bins + r));
-        for (uint32_t b = 0; b < levels; b++) {
-            planes[b * (rows / 64) + r / 64] |= (bits >> (8 * b) & 255) << (r % 64);
-        }
-    }
-}
-
 static void codes_of(const uint64_t *const *planes, uint32_t n, size_t rows, uint8_t *codes) {
     for (size_t r = 0; r < rows; r += 8) {
         uint64_t bits = 0;
@@ -59,3 +41,12 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 }
 
 static size_t double_at(size_t r) { return r; }
+
+/* `columns` <= 16 features of rows that stand side by side in memory, from `from` on, to out[c * stride + r]. */
+static void transpose(const float *from, ptrdiff_t row_stride, size_t rows, uint32_t columns, size_t stride, float *out) {
+    for (size_t r = 0; r < rows; r++) {
+        for (uint32_t c = 0; c < columns; c++) {
+            out[c * stride + r] = from[(ptrdiff_t)r * row_stride + c];
+        }
+    }
+}

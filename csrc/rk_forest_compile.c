@@ -63,7 +63,8 @@ static int compare(const void *left, const void *right) {
     return (a->node > b->node) - (a->node < b->node);
 }
 
-/* Thresholds in order, and as a search tree: root at 1, the children of i at 2i and 2i + 1. */
+/* Thresholds in order, and level by level: entry 2^level + i is what a value is compared with whose answers so far
+ * (1: above) are the bits of i, the first the lowest. */
 static void fill_table(rk_sections *s, compiler *c, rk_axis *axis, const float *thresholds) {
     axis->levels = 1;
     while ((1u << axis->levels) <= axis->count) {
@@ -81,9 +82,12 @@ static void fill_table(rk_sections *s, compiler *c, rk_axis *axis, const float *
         sorted[i] = i < axis->count ? thresholds[i] : INFINITY;
     }
     for (uint32_t level = 0; level < axis->levels; level++) {
-        for (uint32_t j = 0; j < (1u << level); j++) {
-            uint32_t at = (2 * j + 1) * (size >> (level + 1)) - 1;
-            table[(1u << level) + j] = at < axis->count ? thresholds[at] : INFINITY;
+        for (uint32_t i = 0; i < (1u << level); i++) {
+            uint32_t at = (size >> (level + 1)) - 1;
+            for (uint32_t b = 0; b < level; b++) {
+                at += (i >> b & 1) * (size >> (b + 1));
+            }
+            table[(1u << level) + i] = at < axis->count ? thresholds[at] : INFINITY;
         }
     }
 }
@@ -119,12 +123,11 @@ static void compile_axes(rk_sections *s, compiler *c, const rk_forest_source *so
 
 /* How many thresholds of an axis are below 0: the bin of 0. */
 static uint8_t bin_of_zero(const compiler *c, const rk_axis *axis) {
-    const float *table = c->axis_table + axis->table;
-    uint32_t i = 1;
-    for (uint32_t level = 0; level < axis->levels; level++) {
-        i = 2 * i + (0.0f > table[i]);
+    uint32_t bin = 0;
+    while (bin < axis->count && c->axis_sorted[axis->sorted + bin] < 0.0f) {
+        bin++;
     }
-    return (uint8_t)(i - (1u << axis->levels));
+    return (uint8_t)bin;
 }
 
 static void compile_rules(rk_sections *s, compiler *c, size_t n_numeric) {

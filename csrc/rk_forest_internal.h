@@ -34,8 +34,9 @@
  */
 typedef struct {
     uint32_t feature;
-    uint32_t table; /* the first of its 2^levels (at least 32) floats in axis_table: thresholds as a search tree, root at 1,
-                       the children of i at 2i and 2i + 1, filled up with +inf */
+    uint32_t table; /* the first of its 2^levels (at least 32) floats in axis_table, for a search of so many steps: step k
+                       compares with entry 2^k + i, where bit j of i is whether the value was above at step j; the
+                       first step gives the highest bit of the bin. Filled up with +inf. */
     uint32_t sorted; /* the first of as many floats in axis_sorted: thresholds ascending, filled up with +inf */
     uint32_t levels; /* 1 .. 8 */
     uint32_t count;  /* thresholds */
