@@ -6,8 +6,9 @@
 
 Everything runs under AddressSanitizer and UndefinedBehaviorSanitizer; csrc/tests/test_*_threads.c under
 ThreadSanitizer, too. Fuzz targets run in clang's libFuzzer where clang is installed, else in
-csrc/fuzz/standalone.c, which has no coverage to learn from; the output says which. Objects are kept in
-build/test_c. Nothing but a C compiler is needed.
+csrc/fuzz/standalone.c, which has no coverage to learn from; the output says which. Where a cross compiler
+for aarch64 and qemu-user are installed, the forest's tests run there, too: NEON is among the tiers then.
+Objects are kept in build/test_c. Nothing but a C compiler is needed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ THREADS = ["-fsanitize=thread", "-Wno-error"]
 FUZZING = ["-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION"]
 """libFuzzer's own name for builds that leave out what no mutated input can pass: here, comparing checksums."""
 LIBRARIES = ["-lm", "-lpthread"]
+AARCH64 = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
+"""What compiles for aarch64, and what runs it."""
 TEST_TIMEOUT_S = 300
 FUZZ_S = 2.0
 """How long a fuzz target runs, times RANKD_FUZZ_SCALE."""
@@ -149,6 +152,24 @@ def run_test(source: Path) -> str:
     return "; ".join(said)
 
 
+def aarch64_sources() -> list[Path]:
+    """The tests of what has a tier of its own on aarch64; ThreadSanitizer, and so threads, are for this machine."""
+    return [path for path in test_sources() if path.stem.startswith("test_forest") and "threads" not in path.stem]
+
+
+def aarch64_lacks() -> str | None:
+    """Why nothing can be run as on aarch64, or None."""
+    missing = [name for name in AARCH64 if shutil.which(name) is None]
+    return f"{' and '.join(missing)} not installed: nothing is tested on aarch64" if missing else None
+
+
+def run_aarch64(source: Path) -> str:
+    """Compiles one C test for aarch64, runs it under qemu-user; what it printed. TestFailure if anything is wrong."""
+    compiler, runner = AARCH64
+    tools = Toolchain(compiler, ("-static",), BUILD / "aarch64")
+    return run([runner, tools.program(source.stem, [source])], tools.folder, TEST_TIMEOUT_S).strip()
+
+
 def run_fuzz(source: Path, seconds: float, seed: int = 1) -> str:
     """Fuzzes one target; the engine's last line. TestFailure (with the input, in hex) if it dies."""
     clang = _libfuzzer()
@@ -196,14 +217,18 @@ def main() -> int:
     targets = [] if options.tests_only else chosen(fuzz_sources())
     print(f"test-c: {len(tests)} C tests under ASan and UBSan ({compiler})", flush=True)
     print(f"test-c: {len(targets)} fuzz targets, {fuzz_seconds():g} s each, by {fuzz_engine()}", flush=True)
-    jobs: list[tuple[Path, Callable[[Path], str]]] = [(source, run_test) for source in tests]
-    jobs += [(source, lambda s: run_fuzz(s, fuzz_seconds(), options.seed)) for source in targets]
-    for source, job in jobs:
+    crossed = [] if options.fuzz_only else chosen(aarch64_sources())
+    lacks = aarch64_lacks()
+    print(f"test-c: {lacks or f'{len(crossed)} C tests for aarch64 ({AARCH64[1]})'}", flush=True)
+    jobs: list[tuple[str, Path, Callable[[Path], str]]] = [(source.stem, source, run_test) for source in tests]
+    jobs += [(f"{source.stem}, aarch64", source, run_aarch64) for source in crossed if lacks is None]
+    jobs += [(source.stem, source, lambda s: run_fuzz(s, fuzz_seconds(), options.seed)) for source in targets]
+    for name, source, job in jobs:
         try:
-            print(f"test-c: {source.stem}: {job(source)}", flush=True)
+            print(f"test-c: {name}: {job(source)}", flush=True)
         except TestFailure as failure:
             failures += 1
-            print(f"test-c: {source.stem}: FAILED\n{failure}", flush=True)
+            print(f"test-c: {name}: FAILED\n{failure}", flush=True)
     ran = len(jobs)
     print(f"test-c: {ran - failures} of {ran} passed", flush=True)
     return 1 if failures or not ran else 0
