@@ -176,17 +176,18 @@ def test_ratios_are_of_the_same_model_and_the_best_setting() -> None:
     assert results.settings == {"5x4x6/100/lleaves": {"slow": 30.0, "fast": 20.0}}
 
 
-def test_rows_are_compared_with_rows() -> None:
+def test_columns_are_compared_with_columns() -> None:
     results = example()
-    results.add("5x4x6", 100, "rankd@rows", {"": Timing(2.5, 0.1)})
-    results.add("5x4x6", 100, "rankd:catboost@rows", {"": Timing(1.0, 0.1)})
+    results.add("5x4x6", 100, "rankd@columns", {"": Timing(1.0, 0.1)})
+    results.add("5x4x6", 100, "rankd:catboost@columns", {"": Timing(0.4, 0.1)})
     results.add("5x4x6", 100, "catboost", {"rows": Timing(8.0, 0.1), "pool": Timing(6.0, 0.1)})
     ratios = results.ratios()
-    assert ratios["5x4x6/100/catboost"] == 12.0
-    assert ratios["5x4x6/100/catboost@rows"] == 8.0
-    assert ratios["5x4x6/100/lleaves@rows"] == 8.0
+    assert ratios["5x4x6/100/catboost"] == 16.0
+    assert ratios["5x4x6/100/catboost@columns"] == 15.0
+    assert ratios["5x4x6/100/lleaves@columns"] == 20.0
     cells = dict(tables.tables(results)[0].rows)
-    assert cells["catboost, from row-major rows"] == "8.00 (8.0×)"
+    assert cells["catboost"] == "8.00 (16.0×)"
+    assert cells["catboost, by columns"] == "6.00 (15.0×)"
 
 
 def test_the_line_says_what_ran_and_what_did_not() -> None:

@@ -9,11 +9,9 @@ from bench.forest.measure import Timing
 
 AVX2 = "@avx2"
 """Suffix of rankd held to its AVX2 tier."""
-ROWS = "@rows"
-"""Suffix of an engine that usually has its input otherwise, given row-major rows: rankd, with the transposition
-counted; CatBoost, with the making of its Pool counted. A ratio with it compares these."""
-HEADLINE = ""
-"""The variant of rankd that ratios are taken of: "" has its input feature-major, as rankd's own matrix is."""
+COLUMNS = "@columns"
+"""Suffix of an engine given its input column by column instead of the row-major rows that all engines get: rankd,
+whose own matrix is such; CatBoost, with a Pool that was made before. A ratio with it compares these."""
 
 
 def rankd_name(library: str) -> str:
@@ -55,12 +53,12 @@ class Results:
     """What it takes to get the largest forest ready to score."""
 
     def add(self, shape: str, batch: int, engine: str, by_setting: dict[str, Timing]) -> None:
-        """The timings of one engine: the best one counts."""
+        """The timings of one engine: the best one counts; of one that also takes columns, that of rows."""
         best = min(by_setting.values(), key=lambda timing: timing.us_per_row)
         case = Case(shape, batch, engine)
-        self.timings[case] = best
+        self.timings[case] = by_setting.get("rows", best)
         if "rows" in by_setting:
-            self.timings[Case(shape, batch, engine + ROWS)] = by_setting["rows"]
+            self.timings[Case(shape, batch, engine + COLUMNS)] = best
         if len(by_setting) > 1:
             self.settings[str(case)] = {name: round(t.us_per_row, 4) for name, t in by_setting.items()}
 
@@ -83,8 +81,8 @@ class Results:
             if case.engine not in self.libraries:
                 continue
             ours = rankd_name(self.libraries[case.engine])
-            for variant, suffix in ((HEADLINE, ""), (AVX2, AVX2), (ROWS, ROWS)):
-                timing = self.timings.get(Case(case.shape, case.batch, ours + variant))
+            for suffix in ("", AVX2, COLUMNS):
+                timing = self.timings.get(Case(case.shape, case.batch, ours + suffix))
                 peer = self.timings.get(Case(case.shape, case.batch, case.engine + suffix), theirs)
                 if timing:
                     found[f"{case}{suffix}"] = round(peer.us_per_row / timing.us_per_row, 2)

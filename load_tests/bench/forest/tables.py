@@ -6,10 +6,10 @@ from pathlib import Path
 
 from bench import report
 from bench.forest.cache import say
-from bench.forest.results import AVX2, ROWS, Case, Results, rankd_name
+from bench.forest.results import AVX2, COLUMNS, Case, Results, rankd_name
 from bench.report import Table
 
-_INPUTS = {"": "", AVX2: ", AVX2 tier", ROWS: ", from row-major rows"}
+_INPUTS = {"": "", AVX2: ", AVX2 tier", COLUMNS: ", by columns"}
 
 
 def _cell(us_per_row: float, ratio: float | None) -> str:
@@ -24,7 +24,7 @@ def _order(results: Results, shape: str) -> list[str]:
     names = []
     for library in dict.fromkeys(["lightgbm", *results.libraries.values()]):
         names += [rankd_name(library) + variant for variant in _INPUTS]
-        names += [engine + s for engine, owner in results.libraries.items() if owner == library for s in ("", ROWS)]
+        names += [engine + s for engine, owner in results.libraries.items() if owner == library for s in ("", COLUMNS)]
     return [name for name in names if name in present]
 
 
@@ -101,7 +101,7 @@ def plot(file: Path, results: Results) -> None:
     colours = {"rankd": "black"} | {engine: f"C{number}" for number, engine in enumerate(results.libraries)}
     for axes, shape in zip(grid.flat, shapes, strict=False):
         for engine in _order(results, shape):
-            if engine.endswith(ROWS):
+            if engine.endswith(COLUMNS):
                 continue
             cases = [case for case in results.timings if (case.shape, case.engine) == (shape, engine)]
             found = sorted((case.batch, results.timings[case].us_per_row) for case in cases)

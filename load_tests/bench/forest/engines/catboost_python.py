@@ -19,7 +19,7 @@ class CatBoost(Peer):
 
     name = "catboost"
     library = "catboost"
-    how = "Python predict, thread_count=1, its own oblivious model, best of rows and ready Pool"
+    how = "Python predict, thread_count=1, its own oblivious model, from rows; by columns: best of rows and ready Pool"
 
     def __init__(self, job: Job) -> None:
         import catboost

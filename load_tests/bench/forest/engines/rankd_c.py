@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bench.forest.cache import Cache
 from bench.forest.clock import HERE, CRunner, Runner, Step, address, block_addresses, compiled
 from bench.forest.engines.peer import Job
-from bench.forest.results import AVX2, ROWS
+from bench.forest.results import AVX2, COLUMNS
 from rankd.kernels.forest import TIERS, Forest
 from rankd.models import load_model
 from rankd.types.profile import ModelSpec
@@ -69,7 +69,7 @@ def median_s(work: Callable[[], object], times: int = 7) -> float:
 class Rankd:
     """One model. ModelFileError if rankd cannot import it."""
 
-    how = "rk_forest_score; its matrix is feature-major, as rankd makes it"
+    how = "rk_forest_score, from row-major rows; by columns: from a feature-major matrix, as rankd makes it"
 
     def __init__(self, job: Job, library: str) -> None:
         self._job = job
@@ -96,16 +96,16 @@ class Rankd:
         return self.forest.chosen_tier(batch)
 
     def runners(self, batch: int) -> Mapping[str, Runner]:
-        """By variant: as it is, held to AVX2 where vectors score such a batch, from the peers' row-major rows."""
+        """By variant: from the peers' row-major rows, held to AVX2 where vectors score such a batch, by columns."""
         blocks, features = self._job.blocks(batch), self._job.shape.features
         rows = self._job.rows.reshape(blocks, batch, features)
         cut = np.ascontiguousarray(rows.transpose(0, 2, 1))
         found = {
-            "": self._runner(cut, batch, "auto", (batch, 1)),
-            ROWS: self._runner(rows, batch, "auto", (1, features)),
+            "": self._runner(rows, batch, "auto", (1, features)),
+            COLUMNS: self._runner(cut, batch, "auto", (batch, 1)),
         }
         if "avx2" in TIERS and self.forest.has_tier("avx2") and self.tier(batch) in ("avx512", "avx2"):
-            found[AVX2] = self._runner(cut, batch, "avx2", (batch, 1))
+            found[AVX2] = self._runner(rows, batch, "avx2", (1, features))
         return found
 
     def _runner(self, blocks: NDArray[np.float32], batch: int, tier: str, strides: tuple[int, int]) -> Runner:
