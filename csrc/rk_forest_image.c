@@ -5,7 +5,7 @@
 #include "rk_forest_internal.h"
 
 #define ALIGNMENT 64u
-#define VERSION 1u
+#define VERSION 2u /* of the layout and of what its entries mean; tests/kernels/test_image_layout.py */
 #define BYTE_ORDER_MARK 0x01020304u
 
 enum {

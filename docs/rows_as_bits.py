@@ -132,7 +132,12 @@ def tree(x: float, y: float) -> list[str]:
     middle = {at: x + 92 * at for _, _, _, at in NODES}
     parts = [text(x - 20, y, "3  A tree: each node draws one boundary between its leaves", "head")]
     heights = {3: y + 40, 1: y + 96, 4: y + 96, 2: y + 152}
-    edges = [(3, middle[1], heights[1]), (3, middle[4], heights[4]), (1, leaf_x[0], y + 212), (1, middle[2], heights[2])]
+    edges = [
+        (3, middle[1], heights[1]),
+        (3, middle[4], heights[4]),
+        (1, leaf_x[0], y + 212),
+        (1, middle[2], heights[2]),
+    ]
     edges += [(2, leaf_x[1], y + 212), (2, leaf_x[2], y + 212), (4, leaf_x[3], y + 212), (4, leaf_x[4], y + 212)]
     for at, to_x, to_y in edges:
         parts.append(f'<line class="edge" x1="{middle[at]:g}" y1="{heights[at]:g}" x2="{to_x:g}" y2="{to_y:g}"/>')
