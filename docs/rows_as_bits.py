@@ -159,8 +159,8 @@ def tree(x: float, y: float) -> list[str]:
 def bounding(x: float, y: float) -> list[str]:
     parts = [text(x - 70, y, "4  Which rows end right of each boundary", "head")]
     formulas = {at: f"b{lo} & (b{hi} | ~c{c})" for c, lo, hi, at in NODES} | {0: "all", 5: "none"}
-    for at in range(len(LEAVES) + 1):
-        parts.append(mask(x, y + 16 + 24 * at, f"b{at}", boundaries()[at], formulas[at]))
+    places = range(len(LEAVES) + 1)
+    parts += [mask(x, y + 16 + 24 * at, f"b{at}", boundaries()[at], formulas[at]) for at in places]
     parts.append(text(x - 70, y + 180, "One operation a node, in any order that has lo and hi"))
     parts.append(text(x - 70, y + 196, "before at, whatever the shape of the tree."))
     return parts

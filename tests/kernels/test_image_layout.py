@@ -1,4 +1,4 @@
-"""A forest's image may outlive the program that wrote it, so what is in it may only change together with its version."""
+"""A forest's image may outlive the program that wrote it: what is in it changes together with its version only."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rankd.kernels.forest import FLOAT_SUMS, FLUSH_ZERO, Forest
 
 VERSION = 2
 DIGEST = "e90b59cffd13d2d41e171188c7809074"
-"""Of the images of the forests below. If they changed: raise VERSION here and in csrc/rk_forest_image.c, and put the new
-one here. Compiled models of the old version are then refused instead of being read wrongly."""
+"""Of the images of the forests below. If they changed: raise VERSION here and in csrc/rk_forest_image.c, and put the
+new one here. Compiled models of the old version are then refused instead of being read wrongly."""
 
 
 def forest(flags: int, oblivious: bool) -> Forest:
