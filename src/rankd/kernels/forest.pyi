@@ -13,6 +13,8 @@ NEGATIVE_IN_NO_SET: int
 FLOAT_SUMS: int
 VECTOR_LEAVES: int
 TIERS: dict[str, int]
+FORCED_TIER: str
+"""What "auto" means in this process: RANKD_FOREST_TIER, read once, else "auto" itself."""
 
 class ForestError(ValueError):
     array: str
@@ -25,7 +27,8 @@ class Forest:
     """An immutable forest built from flat arrays, as csrc/rk_forest.h describes them.
 
     Tree t has nodes `node_begin[t]:node_begin[t + 1]` and one leaf more. ForestError if anything
-    is out of range; TypeError or ValueError if an array has another dtype or is not contiguous.
+    is out of range; TypeError or ValueError if an array has another dtype or is not contiguous; ConfigError if
+    RANKD_FOREST_TIER is no tier, or one that this forest or this processor cannot use.
     """
 
     def __init__(

@@ -3,7 +3,11 @@
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
+import os
+
 import numpy as np
+
+from rankd.errors import ConfigError
 
 
 cdef extern from "rk_forest.h" nogil:
@@ -107,6 +111,7 @@ TIERS = {
     "avx2": RK_FOREST_AVX2, "avx512": RK_FOREST_AVX512, "neon": RK_FOREST_NEON,
 }
 _TIER_NAMES = {number: name for name, number in TIERS.items()}
+FORCED_TIER = os.environ.get("RANKD_FOREST_TIER") or "auto"
 
 _FAULTS = {
     RK_FOREST_BAD_COUNTS: ("counts", "features, outputs or trees are none or too many, or trees are no multiple of outputs"),
@@ -172,6 +177,13 @@ cdef _refused(rk_forest_fault fault):
         return MemoryError("no memory for the forest")
     array, reason = _FAULTS[fault.status]
     return ForestError(array, fault.tree, fault.index, reason)
+
+
+cdef _check_forced_tier(const rk_forest *forest):
+    if FORCED_TIER not in TIERS:
+        raise ConfigError(f'expected a tier, one of {", ".join(TIERS)}; got "{FORCED_TIER}"', "RANKD_FOREST_TIER")
+    if not rk_forest_has_tier(forest, TIERS[FORCED_TIER]):
+        raise ConfigError(f"this processor or this forest has no tier {FORCED_TIER}", "RANKD_FOREST_TIER")
 
 
 cdef class Forest:
@@ -247,6 +259,7 @@ cdef class Forest:
             self._forest = rk_forest_build(&source, &fault)
         if self._forest == NULL:
             raise _refused(fault)
+        _check_forced_tier(self._forest)
 
     def __dealloc__(self):
         rk_forest_free(self._forest)
@@ -262,6 +275,7 @@ cdef class Forest:
             forest._forest = rk_forest_open(&data[0], <size_t>data.shape[0], &fault)
         if forest._forest == NULL:
             raise _refused(fault)
+        _check_forced_tier(forest._forest)
         forest._borrowed = data
         return forest
 
@@ -324,11 +338,13 @@ cdef class Forest:
     def chosen_tier(self, Py_ssize_t rows):
         if rows < 0:
             raise ValueError(f"expected a number of rows, got {rows}")
+        if FORCED_TIER != "auto":
+            return FORCED_TIER
         return _TIER_NAMES[rk_forest_chosen(self._forest, <size_t>rows)]
 
     def score(self, matrix, str tier="auto"):
         cdef Py_ssize_t rows = matrix_rows(matrix, self.features)
-        cdef rk_forest_tier chosen = TIERS[tier]
+        cdef rk_forest_tier chosen = TIERS[FORCED_TIER if tier == "auto" else tier]
         cdef ptrdiff_t feature_stride = matrix.strides[0] // 4
         cdef ptrdiff_t row_stride = matrix.strides[1] // 4 if rows > 1 else 1
         out = np.empty((self.outputs, rows), np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import ExplanationError
-from rankd.kernels.forest import TIERS, Forest
+from rankd.kernels.forest import FORCED_TIER, TIERS, Forest
 from rankd.models.forest import ForestScorer
 
 _CATEGORICAL = 1
@@ -124,6 +124,8 @@ def _why_not(forest: Forest, tier: str, processor: frozenset[str] | None) -> str
 
 def chosen_why(forest: Forest, rows: int) -> str:
     """Why `forest.chosen_tier(rows)` is what it is."""
+    if FORCED_TIER != "auto":
+        return "as RANKD_FOREST_TIER says"
     if forest.chosen_tier(rows) != "walk":
         return "the widest vectors that there are"
     if not forest.has_tier("bits"):
