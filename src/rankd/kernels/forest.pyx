@@ -172,14 +172,13 @@ def _terms(linear_begin, *others):
     return int(linear_begin[len(linear_begin) - 1]) if linear_begin is not None and len(linear_begin) else 0
 
 
-cdef _refused(rk_forest_fault fault):
+cdef _check_made(const rk_forest *forest, rk_forest_fault fault):
+    """MemoryError, ForestError or ConfigError if a forest was refused, or cannot be scored by FORCED_TIER."""
     if fault.status == RK_FOREST_NO_MEMORY:
-        return MemoryError("no memory for the forest")
-    array, reason = _FAULTS[fault.status]
-    return ForestError(array, fault.tree, fault.index, reason)
-
-
-cdef _check_forced_tier(const rk_forest *forest):
+        raise MemoryError("no memory for the forest")
+    if forest == NULL:
+        array, reason = _FAULTS[fault.status]
+        raise ForestError(array, fault.tree, fault.index, reason)
     if FORCED_TIER not in TIERS:
         raise ConfigError(f'expected a tier, one of {", ".join(TIERS)}; got "{FORCED_TIER}"', "RANKD_FOREST_TIER")
     if not rk_forest_has_tier(forest, TIERS[FORCED_TIER]):
@@ -257,9 +256,7 @@ cdef class Forest:
         source.leaf_cover = <const double *>_optional("leaf_cover", leaf_cover, np.float64, leaves, keep)
         with nogil:
             self._forest = rk_forest_build(&source, &fault)
-        if self._forest == NULL:
-            raise _refused(fault)
-        _check_forced_tier(self._forest)
+        _check_made(self._forest, fault)
 
     def __dealloc__(self):
         rk_forest_free(self._forest)
@@ -273,9 +270,7 @@ cdef class Forest:
             raise ForestError("image", 0, 0, "is empty")
         with nogil:
             forest._forest = rk_forest_open(&data[0], <size_t>data.shape[0], &fault)
-        if forest._forest == NULL:
-            raise _refused(fault)
-        _check_forced_tier(forest._forest)
+        _check_made(forest._forest, fault)
         forest._borrowed = data
         return forest
 
