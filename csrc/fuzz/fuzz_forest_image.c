@@ -1,7 +1,18 @@
 /* rk_forest_open: a valid image whose bytes the input changes (and whose checksum is not compared in fuzz builds) is
  * refused, or can be scored by every tier without a crash, a hang or a byte read outside. Scores may then differ from
  * the oracle's: what is checked is memory, not sense. */
+#include "../rk_forest_internal.h"
 #include "../tests/random_forest.h"
+
+/* The header of rk_forest_image.c: its table of sections starts at TABLE. */
+enum {
+#define S(name, type) SECTION_##name,
+    RK_SECTIONS(S)
+#undef S
+        N_SECTIONS,
+    TABLE = 48,
+    ENTRY = 16
+};
 
 enum { N_IMAGES = 8, MOST_ROWS = 140, MOST_FEATURES = 8 };
 
@@ -23,14 +34,16 @@ static void prepare(void) {
         rk_forest *forest = rk_forest_build(&random->source, &fault);
         if (!forest) abort();
         images[i] = image_copy(forest, &sizes[i]);
+        uint64_t first;
+        memcpy(&first, images[i] + TABLE, sizeof first);
+        if (first != (TABLE + N_SECTIONS * ENTRY + 63) / 64 * 64) abort(); /* the header has another layout */
         rk_forest_free(forest);
         random_forest_free(random);
     }
 }
 
-/* Where section `which` starts and how long it is, with what fills it up: the header's table (rk_forest_image.c). */
+/* Where section `which` starts and how long it is, with what fills it up. */
 static size_t section(const uint8_t *image, size_t bytes, unsigned which, size_t *length) {
-    enum { TABLE = 48, ENTRY = 16, N_SECTIONS = 39 };
     uint64_t begin, end = bytes;
     memcpy(&begin, image + TABLE + ENTRY * (which % N_SECTIONS), sizeof begin);
     if (which % N_SECTIONS + 1 < N_SECTIONS) memcpy(&end, image + TABLE + ENTRY * (which % N_SECTIONS + 1), sizeof end);
@@ -45,7 +58,7 @@ static void mutate(uint8_t *image, const uint8_t *from, size_t bytes, const uint
         uint32_t word = data[4] | (uint32_t)data[5] << 8, old;
         if (data[0] >> 5 == 0) { /* the header */
             start = 0;
-            length = 48 + 39 * 16;
+            length = TABLE + N_SECTIONS * ENTRY;
         }
         if (length < 4) continue;
         if (data[0] & 1) {
