@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import mmap
 import statistics
 import tempfile
 import time
@@ -25,6 +24,8 @@ from bench.forest.engines.peer import Job
 from bench.forest.results import AVX2, COLUMNS
 from rankd.kernels.forest import TIERS, Forest
 from rankd.models import load_model
+from rankd.models.compiled import read_compiled, write_compiled
+from rankd.models.load import read_model
 from rankd.types.profile import ModelSpec
 
 ROOT = HERE.parents[2]
@@ -118,20 +119,15 @@ class Rankd:
 
     @staticmethod
     def loading(job: Job) -> dict[str, float]:
-        """CPU seconds from the text file to a forest that scores; CPU milliseconds from a mapped image to a score."""
+        """CPU seconds from the text file to a scorer; CPU milliseconds from its compiled file, mapped, to a score."""
 
-        def load() -> Forest:
-            return load_model(ModelSpec("", str(job.model), "lightgbm")).scorer.forest
+        def load() -> object:
+            return load_model(ModelSpec("", str(job.model), "lightgbm")).scorer
 
         row = np.ascontiguousarray(job.rows[:1].T)
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(load().image())
-            file.flush()
-
-            def open_mapped() -> None:
-                with Path(file.name).open("rb") as opened:
-                    mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-                Forest.from_image(mapped).score(row)
-
-            map_ms = 1e3 * median_s(open_mapped)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.rkmodel"
+            scorer, origin = read_model(job.model, "lightgbm")
+            write_compiled(path, scorer, origin)
+            map_ms = 1e3 * median_s(lambda: read_compiled(path)[0].score(row))
         return {"rankd_s": round(median_s(load), 3), "rankd_map_ms": round(map_ms, 2)}
