@@ -13,6 +13,8 @@
 #include <immintrin.h>
 #endif
 
+#include "rk_bits_rows.h"
+
 #define INLINE static inline __attribute__((always_inline))
 
 /* Bit b of every bin as rows / 64 words at planes + b * rows / 64. */
@@ -49,7 +51,8 @@ static void quantise(const rk_forest *f, const rk_axis *axis, const float *value
     for (size_t r = 0; r < rows; r++) {
         __m256 x = _mm256_broadcast_ss(values + r);
         uint32_t sixteen = axis->count < 16 ? 0 : 16 * below(x, first, second);
-        bins[r] = (uint8_t)(sixteen + below(x, _mm256_loadu_ps(sorted + sixteen), _mm256_loadu_ps(sorted + sixteen + 8)));
+        const float *own = sorted + sixteen;
+        bins[r] = (uint8_t)(sixteen + below(x, _mm256_loadu_ps(own), _mm256_loadu_ps(own + 8)));
     }
     const __m256 limit = _mm256_set1_ps(rk_zero_limit(f->flags));
     const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
@@ -103,14 +106,6 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
     }
 }
 
-static void transpose(const float *from, ptrdiff_t row_stride, size_t rows, uint32_t columns, size_t stride, float *out) {
-    for (size_t r = 0; r < rows; r++) {
-        for (uint32_t c = 0; c < columns; c++) {
-            out[c * stride + r] = from[(ptrdiff_t)r * row_stride + c];
-        }
-    }
-}
-
 INLINE size_t double_at(size_t r) { return r; }
 
 #define NAME(x) x##_256
@@ -145,7 +140,8 @@ INLINE size_t double_at(size_t r) { return r; }
 
 #include "rk_bits_word.h"
 
-/* Blocks of 256 rows, and for the rest the narrowest that holds it: a block costs nearly the same however few its rows. */
+/* Blocks of 256 rows, and for the rest the narrowest that holds it: a block costs nearly the same however few its
+ * rows. */
 int rk_score_avx2(const rk_forest *f, const rk_batch *batch) {
     size_t whole = batch->rows - batch->rows % 256, rest = batch->rows - whole;
     if (whole && score_256(f, batch, 0, whole)) {

@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TARGET "avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2"
 #if defined(__clang__)
 #include <immintrin.h>
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target(TARGET))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2")
 #include <immintrin.h>
@@ -206,9 +207,11 @@ INLINE void transpose_16(const float *from, ptrdiff_t row_stride, size_t rows, _
     }
 }
 
-static void transpose(const float *from, ptrdiff_t row_stride, size_t rows, uint32_t columns, size_t stride, float *out) {
+static void transpose(const float *from, ptrdiff_t row_stride, size_t rows, uint32_t columns, size_t stride,
+                      float *out) {
+    const __mmask16 some = (__mmask16)((1u << columns) - 1);
     for (size_t r = 0; r < rows; r += 16) {
-        transpose_16(from + (ptrdiff_t)r * row_stride, row_stride, rows - r, (__mmask16)((1u << columns) - 1), stride, out + r);
+        transpose_16(from + (ptrdiff_t)r * row_stride, row_stride, rows - r, some, stride, out + r);
     }
 }
 
@@ -305,7 +308,8 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 
 #include "rk_bits_word.h"
 
-/* Blocks of 512 rows, and for the rest the narrowest that holds it: a block costs nearly the same however few its rows. */
+/* Blocks of 512 rows, and for the rest the narrowest that holds it: a block costs nearly the same however few its
+ * rows. */
 int rk_score_avx512(const rk_forest *f, const rk_batch *batch) {
     size_t whole = batch->rows - batch->rows % 512, rest = batch->rows - whole;
     if (whole && score_512(f, batch, 0, whole)) {

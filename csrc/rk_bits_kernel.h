@@ -3,15 +3,17 @@
  * A file that includes this is a tier. Before each inclusion it defines, for one width:
  *   NAME(x)         x with a suffix of the width
  *   ROWS            rows of a block: bits of a vector, a multiple of 64
- *   VECTOR          the vector's type, with V_LOAD(words), V_STORE(words, v) (of ROWS / 64 aligned uint64_t), V_ZERO, V_ONES,
- *                   V_AND(a, b), V_ANDNOT(a, b) (a and not b), V_OR(a, b), V_XOR(a, b), V_BOUND(lo, hi, met) = lo & (hi | ~met),
- *                   V_PREFETCH(address): fetches early, where masks are so wide that it helps
+ *   VECTOR          the vector's type, with V_LOAD(words) and V_STORE(words, v) (of ROWS / 64 aligned uint64_t),
+ *                   V_ZERO, V_ONES, V_AND(a, b), V_ANDNOT(a, b) (a and not b), V_OR(a, b), V_XOR(a, b),
+ *                   V_BOUND(lo, hi, met) = lo & (hi | ~met), and V_PREFETCH(address), which fetches early where masks
+ *                   are so wide that it helps
  * and once, for all widths (rows is a multiple of 64):
  *   quantise(forest, axis, values, rows, planes, nans, zeros)   bit b of every value's bin (of NaN, any) as rows / 64
  *                   words at planes + b * rows / 64; and a bit a row: NaN; if axis->zeros, NaN or |x| <= the zero limit
  *   codes_of(planes, n, rows, codes)   from n <= 8 planes, a pointer each, the byte of every row
  *   add_doubles(table, planes, codes, rows, sums), add_floats(...)   to the sum of every row, table[its code]
- *   transpose(from, row_stride, rows, columns, stride, out)   out[c * stride + r] = from[r * row_stride + c], columns <= 16
+ *   transpose(from, row_stride, rows, columns, stride, out)   out[c * stride + r] = from[r * row_stride + c], for
+ *                   columns <= 16
  *   double_at(r)    where in its sums add_doubles keeps row r (floats stand in order)
  * This file undefines the former again. What each step does is told in docs/kernels.md.
  */
@@ -87,8 +89,8 @@ static void NAME(split)(uint32_t levels, const VECTOR *planes, NAME(nibbles) * n
 }
 
 /* Masks of a rule's conditions: bin <= cut is below[cut / 16] | (same[cut / 16] & at_most[cut % 16]). */
-static __attribute__((noinline)) void NAME(rule_conditions)(const rk_rule *rule, const rk_sections *s, const NAME(nibbles) * n,
-                                  uint64_t *conditions) {
+static __attribute__((noinline)) void NAME(rule_conditions)(const rk_rule *rule, const rk_sections *s,
+                                                            const NAME(nibbles) * n, uint64_t *conditions) {
     const uint8_t *low = s->cut_low + rule->condition, *high = s->cut_high + rule->condition;
     const uint8_t *lows = (const uint8_t *)n->at_most, *highs = (const uint8_t *)n->high;
     for (uint32_t i = 0; i < rule->count; i++) {
@@ -98,10 +100,10 @@ static __attribute__((noinline)) void NAME(rule_conditions)(const rk_rule *rule,
     }
 }
 
-/* Has the values of a feature on their way while others are worked on: columns stand too far apart for the processor to
- * see the next one coming. */
+/* Has the values of a feature on their way while others are worked on: columns stand too far apart for the processor
+ * to see the next one coming. */
 static void NAME(expect)(const rk_batch *batch, size_t first, size_t rows, uint32_t feature) {
-    const float *from = batch->matrix + (ptrdiff_t)feature * batch->feature_stride + (ptrdiff_t)first * batch->row_stride;
+    const float *from = batch->matrix + (ptrdiff_t)feature * batch->feature_stride + (ptrdiff_t)first;
     for (size_t r = 0; batch->row_stride == 1 && r < rows; r += 16) {
         __builtin_prefetch(from + r);
     }
@@ -194,7 +196,8 @@ static __attribute__((noinline)) void NAME(bunch_bounds)(const rk_sections *s, u
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < n_nodes; i++) {
         V_PREFETCH(met + (size_t)condition[i + RK_FETCH_AHEAD] * WORDS);
-        VECTOR low = V_LOAD((const void *)(bounds + lo[i] * WORDS)), high = V_LOAD((const void *)(bounds + hi[i] * WORDS));
+        VECTOR low = V_LOAD((const void *)(bounds + lo[i] * WORDS));
+        VECTOR high = V_LOAD((const void *)(bounds + hi[i] * WORDS));
         VECTOR bound = V_BOUND(low, high, V_LOAD((const void *)(met + (size_t)condition[i] * WORDS)));
         V_STORE((void *)(bounds + at[i] * WORDS), bound);
     }
@@ -202,7 +205,8 @@ static __attribute__((noinline)) void NAME(bunch_bounds)(const rk_sections *s, u
 
 /* The planes of the codes of a tree's leaves: conditions, or made in `room`. */
 static __attribute__((noinline)) void NAME(tree_planes)(const rk_sections *s, uint32_t t, const uint64_t *conditions,
-                                                        const uint64_t *right_of, uint64_t *room, const uint64_t **planes) {
+                                                        const uint64_t *right_of, uint64_t *room,
+                                                        const uint64_t **planes) {
     const rk_tree *tree = &s->tree[t];
     const uint64_t *own = right_of + tree->bound * WORDS;
     const uint32_t *condition = s->cut_condition + s->node_begin[t], last = tree->planes - 1;
@@ -220,8 +224,8 @@ static __attribute__((noinline)) void NAME(tree_planes)(const rk_sections *s, ui
 }
 
 /* Adds a tree's leaves where a code has more than a byte or leaves are linear: row by row. */
-static void NAME(add_slowly)(const rk_forest *f, uint32_t t, const uint64_t *const *planes, const rk_batch *batch, size_t first,
-                             size_t rows, double *sums) {
+static void NAME(add_slowly)(const rk_forest *f, uint32_t t, const uint64_t *const *planes, const rk_batch *batch,
+                             size_t first, size_t rows, double *sums) {
     const rk_sections *s = &f->s;
     const rk_tree *tree = &s->tree[t];
     size_t leaves = (size_t)s->node_begin[t] + t;
@@ -234,7 +238,8 @@ static void NAME(add_slowly)(const rk_forest *f, uint32_t t, const uint64_t *con
             size_t o = f->width > 1 ? w : s->tree_output[t], at = tree->table + ((size_t)w << tree->planes) + code;
             if (f->source.linear_begin) {
                 const float *row = batch->matrix + (ptrdiff_t)(first + r) * batch->row_stride;
-                sums[o * ROWS + double_at(r)] += rk_linear_leaf(f, leaves + s->table_leaf[at], row, batch->feature_stride);
+                size_t leaf = leaves + s->table_leaf[at];
+                sums[o * ROWS + double_at(r)] += rk_linear_leaf(f, leaf, row, batch->feature_stride);
             } else if (f->flags & RK_FOREST_FLOAT_SUMS) {
                 ((float *)sums)[o * ROWS + r] += s->float_table[at];
             } else {

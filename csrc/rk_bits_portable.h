@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "rk_bits_rows.h"
+
 /* Bit j of byte i becomes bit i of byte j (Hacker's Delight, 7-3). */
 static uint64_t transposed(uint64_t x) {
     uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aau;
@@ -41,12 +43,3 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 }
 
 static size_t double_at(size_t r) { return r; }
-
-/* `columns` <= 16 features of rows that stand side by side in memory, from `from` on, to out[c * stride + r]. */
-static void transpose(const float *from, ptrdiff_t row_stride, size_t rows, uint32_t columns, size_t stride, float *out) {
-    for (size_t r = 0; r < rows; r++) {
-        for (uint32_t c = 0; c < columns; c++) {
-            out[c * stride + r] = from[(ptrdiff_t)r * row_stride + c];
-        }
-    }
-}

@@ -61,7 +61,8 @@ double rk_linear_leaf(const rk_forest *forest, size_t leaf, const float *row, pt
 }
 
 /* One row: every tree's leaf added to sums[o * out_rows]. */
-static void score_row(const rk_forest *forest, const float *row, ptrdiff_t feature_stride, double *sums, size_t out_rows) {
+static void score_row(const rk_forest *forest, const float *row, ptrdiff_t feature_stride, double *sums,
+                      size_t out_rows) {
     const rk_forest_source *s = &forest->source;
     int floats = (s->flags & RK_FOREST_FLOAT_SUMS) != 0;
     for (uint32_t o = 0; o < s->n_outputs; o++) {
@@ -99,7 +100,8 @@ int rk_forest_has_tier(const rk_forest *forest, rk_forest_tier tier) {
         return forest->bits && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
     case RK_FOREST_AVX512:
         return forest->bits && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("bmi2");
 #elif defined(__aarch64__)
     case RK_FOREST_NEON:
         return (int)forest->bits;

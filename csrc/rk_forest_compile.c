@@ -162,7 +162,8 @@ static void compile_memberships(rk_sections *s, compiler *c, const rk_forest_sou
     for (size_t i = 0; i < n_nodes; i++) {
         if (source->decision[i] & RK_DECISION_CATEGORICAL) {
             uint64_t nan_in = (source->decision[i] & RK_DECISION_DEFAULT_LEFT) != 0;
-            uint64_t key = (uint64_t)(uint32_t)source->split_feature[i] << 33 | nan_in << 32 | (uint32_t)source->category_set[i];
+            uint64_t feature = (uint32_t)source->split_feature[i];
+            uint64_t key = feature << 33 | nan_in << 32 | (uint32_t)source->category_set[i];
             c->entries[n++] = (entry){key, (uint32_t)i, 0.0f};
         }
     }
@@ -202,7 +203,8 @@ int rk_compile_conditions(rk_sections *s, const rk_forest_source *source) {
                   .membership = malloc(room * sizeof(rk_membership)),
                   .node_condition = malloc(room * sizeof(uint32_t)),
                   .entries = malloc(room * sizeof(entry))};
-    int failed = !c.axis || !c.axis_table || !c.axis_sorted || !c.rule || !c.cut_low || !c.cut_high || !c.cut_threshold || !c.membership ||
+    int failed = !c.axis || !c.axis_table || !c.axis_sorted || !c.rule || !c.cut_low || !c.cut_high ||
+                 !c.cut_threshold || !c.membership ||
                  !c.node_condition || !c.entries;
     s->axis = c.axis;
     s->axis_table = c.axis_table;

@@ -59,7 +59,8 @@ static void measure(rk_forest *f) {
     f->max_bounds = 0;
     f->bits = 1;
     for (uint32_t t = 0; t < f->n_trees; t++) {
-        uint32_t n_nodes = s->node_begin[t + 1] - s->node_begin[t], bounds = s->tree[t].bound + 1 + (1u << s->tree[t].planes);
+        uint32_t n_nodes = s->node_begin[t + 1] - s->node_begin[t];
+        uint32_t bounds = s->tree[t].bound + 1 + (1u << s->tree[t].planes);
         int bounded = n_nodes <= RK_MAX_BOUNDED;
         f->bits = f->bits && (bounded || s->tree[t].oblivious);
         f->max_bounds = bounded && bounds > f->max_bounds ? bounds : f->max_bounds;
@@ -113,8 +114,10 @@ static int check_lengths(const rk_forest *f) {
            s->n_tree_output != f->n_trees || s->n_base != f->n_outputs || (linear && s->n_linear_begin != leaves + 1) ||
            (linear && s->linear_begin[leaves] != terms) || s->n_linear_coefficient != terms ||
            s->n_linear_constant != (linear ? leaves : 0) || s->n_node_cover != (cover ? n : 0) ||
-           (cover && s->n_leaf_cover != leaves) || s->n_cut_low != s->n_cut_threshold || s->n_cut_high != s->n_cut_threshold || s->n_node_condition != n ||
-           s->n_tree != f->n_trees || s->n_bunch < 2 || s->n_bunch > (size_t)f->n_trees + 1 || s->n_cut_condition != n + RK_FETCH_AHEAD || s->n_cut_lo != n || s->n_cut_hi != n ||
+           (cover && s->n_leaf_cover != leaves) || s->n_cut_low != s->n_cut_threshold ||
+           s->n_cut_high != s->n_cut_threshold || s->n_node_condition != n ||
+           s->n_tree != f->n_trees || s->n_bunch < 2 || s->n_bunch > (size_t)f->n_trees + 1 ||
+           s->n_cut_condition != n + RK_FETCH_AHEAD || s->n_cut_lo != n || s->n_cut_hi != n ||
            s->n_cut_at != n || s->n_step != n + leaves || s->n_slot_leaf != n + leaves || s->n_walk_order != f->n_trees ||
            (floats && s->n_leaf_table) || (!floats && s->n_float_table) || s->n_table_leaf != (linear ? codes : 0) ||
            s->n_cut_threshold + s->n_membership > n;
@@ -126,7 +129,8 @@ static int check_rules(const rk_forest *f) {
     for (size_t i = 0; i < s->n_axis; i++) {
         const rk_axis *a = &s->axis[i];
         size_t room = a->levels < 5 ? 32 : (size_t)1 << (a->levels & 15);
-        if (a->levels == 0 || a->levels > 8 || a->count >> a->levels || a->feature >= f->n_features || a->table > s->n_axis_table ||
+        if (a->levels == 0 || a->levels > 8 || a->count >> a->levels || a->feature >= f->n_features ||
+            a->table > s->n_axis_table ||
             s->n_axis_table - a->table < room || a->sorted > s->n_axis_sorted || s->n_axis_sorted - a->sorted < room) {
             return -1;
         }
@@ -365,7 +369,8 @@ static uint8_t *compile(const rk_forest_source *source, size_t *bytes) {
             base[o] = source->base[o];
         }
         borrow_source(&s, source, outputs, base);
-        if (!rk_compile_conditions(&s, source) && !rk_compile_trees(&s, source, (uint32_t)(s.n_cut_threshold + s.n_membership))) {
+        if (!rk_compile_conditions(&s, source) &&
+            !rk_compile_trees(&s, source, (uint32_t)(s.n_cut_threshold + s.n_membership))) {
             image = pack(&s, source, bytes);
         }
     }
