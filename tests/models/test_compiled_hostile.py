@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.boosters import booster
+from support.boosters import booster, nasty_rows
 
 from rankd import limits
 from rankd.errors import ModelFileError
+from rankd.kernels.forest import TIERS
 from rankd.models import ForestScorer, parse_lightgbm
 from rankd.models.compiled import _FIXED, read_compiled, write_compiled
 from rankd.models.scorer import Origin
@@ -167,22 +168,51 @@ def test_any_changed_bit_of_the_file_is_noticed(path: Path) -> None:
         error_of(path, bytes(changed))
 
 
+def with_checksum(image: bytearray) -> bytes:
+    """The image with the sum of rk_forest_image.c set right: four hashes of words, put together."""
+    mask, multiplier, checked = 2**64 - 1, 0x9FB21C651E98DF25, image[32:]
+    lanes = [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5]
+    whole = len(checked) // 32 * 32
+    for number, (word,) in enumerate(struct.iter_unpack("<Q", checked[:whole])):
+        lane = (lanes[number % 4] ^ word) * multiplier & mask
+        lanes[number % 4] = lane ^ lane >> 32
+    for byte in checked[whole:]:
+        lane = (lanes[0] ^ byte) * multiplier & mask
+        lanes[0] = lane ^ lane >> 32
+    total = len(checked)
+    for lane in lanes:
+        total = (total ^ lane) * 0xFF51AFD7ED558CCD & mask
+        total ^= total >> 32
+    return bytes(image[:24]) + struct.pack("<Q", total) + bytes(checked)
+
+
+def test_the_checksum_of_the_tests_is_the_kernels(path: Path) -> None:
+    data = good(path, "small")
+    image = data[_FIXED.unpack_from(data)[3] :]
+    assert with_checksum(bytearray(image)) == image
+
+
 def test_forged_images_are_refused_or_score(path: Path) -> None:
-    """Whatever stands in the image, with all sums of the file right: the forest's own check decides."""
+    """Whatever stands in the image, with all sums of file and image right: the forest's own checks decide."""
     data = good(path, "small")
     offset = _FIXED.unpack_from(data)[3]
     generator = random.Random(7)
+    refused = 0
     for _ in range(100 * SCALE):
         image = bytearray(data[offset:])
         for _ in range(generator.randrange(1, 4)):
             image[generator.randrange(len(image))] = generator.randrange(256)
-        path.write_bytes(rebuilt(data, lambda header: None, bytes(image)))
+        path.write_bytes(rebuilt(data, lambda header: None, with_checksum(image)))
         try:
             scorer, _ = read_compiled(path)
         except ModelFileError as error:
-            assert "compile it again" in str(error)
+            refused += 1
+            assert str(error).startswith(str(path))
             continue
-        assert scorer.score(np.zeros((7, 3), np.float32)).shape == (1, 3)
+        rows = np.ascontiguousarray(np.resize(nasty_rows(booster("small"), 70).T, (len(scorer.feature_names), 70)))
+        for tier in filter(scorer.forest.has_tier, TIERS):
+            assert scorer.forest.score(rows, tier).shape == (1, 70)
+    assert 0 < refused < 100 * SCALE
 
 
 def test_no_file_no_mapping(path: Path, tmp_path: Path) -> None:
