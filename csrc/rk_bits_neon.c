@@ -8,25 +8,6 @@
 
 #include "rk_bits_portable.h"
 
-static uint64_t little_endian(const uint8_t *bytes) {
-    uint64_t word = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        word |= (uint64_t)bytes[i] << (8 * i);
-    }
-    return word;
-}
-
-/* Bit b of every bin as rows / 64 words at planes + b * rows / 64. */
-static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
-    memset(planes, 0, levels * (rows / 8));
-    for (size_t r = 0; r < rows; r += 8) {
-        uint64_t bits = transposed(little_endian(bins + r));
-        for (uint32_t b = 0; b < levels; b++) {
-            planes[b * (rows / 64) + r / 64] |= (bits >> (8 * b) & 255) << (r % 64);
-        }
-    }
-}
-
 /* How many of 16 ascending thresholds are below x. */
 static inline uint32_t below(float32x4_t x, const float *t) {
     uint32x4_t a = vaddq_u32(vcgtq_f32(x, vld1q_f32(t)), vcgtq_f32(x, vld1q_f32(t + 4)));

@@ -5,30 +5,26 @@
 #include "rk_bits_portable.h"
 #include "rk_forest_internal.h"
 
-static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint64_t *planes,
+static void quantise(const rk_forest *f, const rk_axis *axis, const float *x, size_t rows, uint64_t *planes,
                      uint64_t *nans, uint64_t *zeros) {
     const float *table = f->s.axis_table + axis->table;
     const float limit = rk_zero_limit(f->flags);
-    for (size_t first = 0; first < rows; first += 64) {
-        const float *x = values + first;
-        uint32_t at[64] = {0};
-        uint64_t nan = 0, zero = 0;
-        for (size_t r = 0; r < 64; r++) {
-            nan |= (uint64_t)(x[r] != x[r]) << r;
-            zero |= (uint64_t)(x[r] != x[r] || (x[r] >= -limit && x[r] <= limit)) << r;
+    uint32_t at[64] = {0}, bin[64] = {0};
+    uint8_t bins[64];
+    for (uint32_t step = 0; step < axis->levels; step++) {
+        for (size_t r = 0; r < rows; r++) {
+            uint32_t above = x[r] > table[(1u << step) + at[r]];
+            at[r] |= above << step;
+            bin[r] = 2 * bin[r] + above;
         }
-        for (uint32_t step = 0; step < axis->levels; step++) {
-            uint64_t above = 0;
-            for (size_t r = 0; r < 64; r++) {
-                uint32_t bit = x[r] > table[(1u << step) + at[r]];
-                at[r] |= bit << step;
-                above |= (uint64_t)bit << r;
-            }
-            planes[(axis->levels - 1 - step) * (rows / 64) + first / 64] = above;
-        }
-        nans[first / 64] = nan;
-        zeros[first / 64] = zero;
     }
+    *nans = *zeros = 0;
+    for (size_t r = 0; r < rows; r++) {
+        bins[r] = (uint8_t)bin[r];
+        *nans |= (uint64_t)(x[r] != x[r]) << r;
+        *zeros |= (uint64_t)(x[r] != x[r] || (x[r] >= -limit && x[r] <= limit)) << r;
+    }
+    slice(bins, rows, axis->levels, planes);
 }
 
 #include "rk_bits_word.h"

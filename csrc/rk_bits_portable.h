@@ -15,6 +15,25 @@ static uint64_t transposed(uint64_t x) {
     return x ^ t ^ t << 28;
 }
 
+static uint64_t little_endian(const uint8_t *bytes) {
+    uint64_t word = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        word |= (uint64_t)bytes[i] << (8 * i);
+    }
+    return word;
+}
+
+/* Bit b of every bin as rows / 64 words at planes + b * rows / 64. */
+static void slice(const uint8_t *bins, size_t rows, uint32_t levels, uint64_t *planes) {
+    memset(planes, 0, levels * (rows / 8));
+    for (size_t r = 0; r < rows; r += 8) {
+        uint64_t bits = transposed(little_endian(bins + r));
+        for (uint32_t b = 0; b < levels; b++) {
+            planes[b * (rows / 64) + r / 64] |= (bits >> (8 * b) & 255) << (r % 64);
+        }
+    }
+}
+
 static void codes_of(const uint64_t *const *planes, uint32_t n, size_t rows, uint8_t *codes) {
     for (size_t r = 0; r < rows; r += 8) {
         uint64_t bits = 0;

@@ -127,14 +127,17 @@ uint32_t rk_forest_describe(const rk_forest *forest, uint32_t *thresholds, uint3
     return forest->n_conditions;
 }
 
-/* Below this many rows a block of rows as bits costs more than walking (measured: docs/kernels.md). */
-#define BITS_MIN_ROWS 10
+/* The rows from which on a block of rows as bits costs less than walking them (measured: docs/kernels.md; NEON, which
+ * could only be emulated, is taken as AVX2). */
+static const struct {
+    rk_forest_tier tier;
+    size_t rows;
+} by_speed[] = {{RK_FOREST_AVX512, 9}, {RK_FOREST_AVX2, 11}, {RK_FOREST_NEON, 11}, {RK_FOREST_BITS, 22}};
 
 rk_forest_tier rk_forest_chosen(const rk_forest *forest, size_t rows) {
-    static const rk_forest_tier by_speed[] = {RK_FOREST_AVX512, RK_FOREST_AVX2, RK_FOREST_NEON, RK_FOREST_BITS};
-    for (unsigned i = 0; rows >= BITS_MIN_ROWS && i < sizeof by_speed / sizeof *by_speed; i++) {
-        if (rk_forest_has_tier(forest, by_speed[i])) {
-            return by_speed[i];
+    for (unsigned i = 0; i < sizeof by_speed / sizeof *by_speed; i++) {
+        if (rk_forest_has_tier(forest, by_speed[i].tier)) {
+            return rows >= by_speed[i].rows ? by_speed[i].tier : RK_FOREST_WALK;
         }
     }
     return RK_FOREST_WALK;

@@ -73,9 +73,11 @@ def test_the_document_has_the_kernels_numbers() -> None:
     ))  # fmt: skip
     number = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)u?\b", source)}
     document = " ".join((DOCS / "kernels.md").read_text(encoding="utf-8").split())
+    least = dict(re.findall(r"{RK_FOREST_(\w+), (\d+)}", source))
+    assert least["NEON"] == least["AVX2"]
     for words in (
-        f"For up to {number['BITS_MIN_ROWS'] - 1} rows rankd walks",
-        f"`walk` up to {number['BITS_MIN_ROWS'] - 1} rows, from {number['BITS_MIN_ROWS']} on",
+        f"walks below {least['AVX512']} rows with AVX-512, below {least['AVX2']} with AVX2 or NEON,",
+        f"below {least['BITS']} with plain C",
         f"no tree above {number['RK_MAX_BOUNDED']:,} nodes",
         f"the nearest cache: {number['RK_BUNCH_BOUNDS']})",
         f"at most {number['AXIS_THRESHOLDS']} thresholds",
