@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ from rankd.errors import ModelFileError
 from rankd.models.catboost import parse_catboost
 from rankd.models.compiled import MAGIC, read_compiled
 from rankd.models.files import open_file, read_file
+from rankd.models.forest import ForestScorer
 from rankd.models.lightgbm import parse_lightgbm
 from rankd.models.linear import parse_linear
 from rankd.models.scorer import LoadedModel, Origin, Scorer
 from rankd.models.xgboost import parse_xgboost
 from rankd.types.profile import ModelSpec
+
+logger = logging.getLogger("rankd.models")
 
 _PARSERS: dict[str, tuple[Callable[[bytes, str, Sequence[str] | None], Scorer], int]] = {
     "catboost": (parse_catboost, limits.MAX_CATBOOST_FILE_BYTES),
@@ -41,11 +45,16 @@ _DETECT_BYTES = 4096
 def load_model(spec: ModelSpec) -> LoadedModel:
     """Reads and validates `spec.path`, relative to the process's directory. A compiled one has its source's version.
 
-    ModelFileError if the file cannot be read, is above its limit or is not a valid model.
+    A forest that the fast tiers cannot serve is a warning in the log. ModelFileError if the file cannot be read, is
+    above its limit or is not a valid model.
     """
     if spec.format not in FORMATS:
         raise ModelFileError(f"expected format {', '.join(FORMATS)}, got {spec.format!r}", f"models.{spec.name}.format")
     scorer, origin = read_model(Path(spec.path), spec.format, spec.features)
+    if isinstance(scorer, ForestScorer) and not scorer.forest.has_tier("bits"):
+        logger.warning(
+            "model %s: a tree has too many nodes for rows as bits; every row is walked, with the same scores", spec.name
+        )
     return LoadedModel(spec.name, f"{spec.name}@{origin.sha256[:12]}", scorer)
 
 
