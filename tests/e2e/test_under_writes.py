@@ -139,6 +139,7 @@ async def test_every_row_is_of_one_write_and_every_page_of_one_order(
         monkeypatch.setattr(ranking_service, "rank_list", late(ranking_service.rank_list))
     store = await open_embedded(SCHEMA, tmp_path if durable else None, 1_000)
     async with running(plans(store, cost), store) as (_, client):
+        await client.signals.WriteSignals(write(IDS, 0))  # most are known however late the writers are
         done = asyncio.Event()
         writers = [asyncio.create_task(churn(client, done, seed)) for seed in (1, 2)]
 
