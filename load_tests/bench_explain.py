@@ -231,7 +231,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", type=Shape.parse, metavar="TREESxLEAVESxFEATURES")
     parser.add_argument("--quick", action="store_true", help="the smallest shape and short runs: shows that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the line of JSON there, too")
-    parser.add_argument("--write", nargs="+", type=Path, default=[], metavar="FILE", help="documents to update")
+    parser.add_argument("--write", nargs="+", type=Path, default=[], metavar="PATH", help="documents, or their folder")
     parser.add_argument("--cache", type=Path, default=default_cache(ROOT), help="where models are kept")
     return parser.parse_args()
 
@@ -245,7 +245,8 @@ def main() -> int:
     console = Console(width=120) if not sys.stdout.isatty() else Console()
     results.table().show(console)
     console.print(report.machine_line(), highlight=False)
-    for document in options.write:
+    for path in options.write:
+        document = path / "explanations.md" if path.is_dir() else path
         text = f"Measured on: {report.machine_line()}.\n\n{results.table().markdown()}"
         if not report.write_section(document, "bench-explain", text):
             say(f"no section <!-- bench-explain --> in {document}: nothing written there")
