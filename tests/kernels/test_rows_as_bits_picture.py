@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from pathlib import Path
 from types import ModuleType
 
@@ -65,22 +64,3 @@ def test_its_axes_and_conditions_are_the_compilers(example: ModuleType) -> None:
     described = forest_of(example).describe()
     assert described["thresholds"].tolist() == [len(axis) for axis in example.AXES]
     assert described["conditions"] == len(example.CONDITIONS)
-
-
-def test_the_document_has_the_kernels_numbers() -> None:
-    source = "".join((DOCS.parent / "csrc" / name).read_text() for name in (
-        "rk_forest.c", "rk_forest_internal.h", "rk_forest_walk.c", "rk_forest_compile.c",
-    ))  # fmt: skip
-    number = {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)u?\b", source)}
-    document = " ".join((DOCS / "kernels.md").read_text(encoding="utf-8").split())
-    least = dict(re.findall(r"{RK_FOREST_(\w+), (\d+)}", source))
-    assert least["NEON"] == least["AVX2"]
-    for words in (
-        f"walks below {least['AVX512']} rows with AVX-512, below {least['AVX2']} with AVX2 or NEON,",
-        f"below {least['BITS']} with plain C",
-        f"no tree above {number['RK_MAX_BOUNDED']:,} nodes",
-        f"the nearest cache: {number['RK_BUNCH_BOUNDS']})",
-        f"at most {number['AXIS_THRESHOLDS']} thresholds",
-    ):
-        assert words in document
-    assert (number["RK_BUNCH_TREES"], number["LANES"]) == (4, 16), "bunches of up to four, sixteen trees"
