@@ -42,11 +42,8 @@ INLINE uint32_t below(__m256 x, __m256 first, __m256 second) {
 static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint64_t *planes,
                      uint64_t *nans, uint64_t *zeros) {
     uint8_t bins[256];
-    const float *sorted = f->s.axis_sorted + axis->sorted;
     float pivots[16];
-    for (uint32_t i = 0; i < 16; i++) {
-        pivots[i] = 16 * i + 15 < axis->count ? sorted[16 * i + 15] : INFINITY;
-    }
+    const float *sorted = rk_axis_pivots(f, axis, pivots);
     const __m256 first = _mm256_loadu_ps(pivots), second = _mm256_loadu_ps(pivots + 8);
     for (size_t r = 0; r < rows; r++) {
         __m256 x = _mm256_broadcast_ss(values + r);
@@ -108,35 +105,11 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 
 INLINE size_t double_at(size_t r) { return r; }
 
-#define NAME(x) x##_256
-#define ROWS ((size_t)256)
-#define VECTOR __m256i
-#define V_LOAD(p) _mm256_load_si256((const __m256i *)(p))
-#define V_STORE(p, v) _mm256_store_si256((__m256i *)(p), v)
-#define V_ZERO _mm256_setzero_si256()
-#define V_ONES _mm256_set1_epi32(-1)
-#define V_AND(a, b) _mm256_and_si256(a, b)
-#define V_ANDNOT(a, b) _mm256_andnot_si256(b, a)
-#define V_OR(a, b) _mm256_or_si256(a, b)
-#define V_XOR(a, b) _mm256_xor_si256(a, b)
-#define V_BOUND(lo, hi, met) _mm256_andnot_si256(_mm256_andnot_si256(hi, met), lo)
-#define V_PREFETCH(p) (void)(p)
-#include "rk_bits_kernel.h"
+#define X86_BOUND_256(lo, hi, met) _mm256_andnot_si256(_mm256_andnot_si256(hi, met), lo)
+#define X86_BOUND_128(lo, hi, met) _mm_andnot_si128(_mm_andnot_si128(hi, met), lo)
+#include "rk_bits_256.h"
 
-#define NAME(x) x##_128
-#define ROWS ((size_t)128)
-#define VECTOR __m128i
-#define V_LOAD(p) _mm_load_si128((const __m128i *)(p))
-#define V_STORE(p, v) _mm_store_si128((__m128i *)(p), v)
-#define V_ZERO _mm_setzero_si128()
-#define V_ONES _mm_set1_epi32(-1)
-#define V_AND(a, b) _mm_and_si128(a, b)
-#define V_ANDNOT(a, b) _mm_andnot_si128(b, a)
-#define V_OR(a, b) _mm_or_si128(a, b)
-#define V_XOR(a, b) _mm_xor_si128(a, b)
-#define V_BOUND(lo, hi, met) _mm_andnot_si128(_mm_andnot_si128(hi, met), lo)
-#define V_PREFETCH(p) (void)(p)
-#include "rk_bits_kernel.h"
+#include "rk_bits_128.h"
 
 #include "rk_bits_word.h"
 

@@ -5,10 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TARGET "avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2"
 #if defined(__clang__)
 #include <immintrin.h>
-#pragma clang attribute push(__attribute__((target(TARGET))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2"))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2")
 #include <immintrin.h>
@@ -276,35 +275,11 @@ static void add_floats(const float *table, uint32_t planes, const uint8_t *codes
 #define V_BOUND(lo, hi, met) _mm512_ternarylogic_epi64(lo, hi, met, 0xd0)
 #include "rk_bits_kernel.h"
 
-#define NAME(x) x##_256
-#define V_PREFETCH(p) (void)(p)
-#define ROWS ((size_t)256)
-#define VECTOR __m256i
-#define V_LOAD(p) _mm256_load_si256((const __m256i *)(p))
-#define V_STORE(p, v) _mm256_store_si256((__m256i *)(p), v)
-#define V_ZERO _mm256_setzero_si256()
-#define V_ONES _mm256_set1_epi32(-1)
-#define V_AND(a, b) _mm256_and_si256(a, b)
-#define V_ANDNOT(a, b) _mm256_andnot_si256(b, a)
-#define V_OR(a, b) _mm256_or_si256(a, b)
-#define V_XOR(a, b) _mm256_xor_si256(a, b)
-#define V_BOUND(lo, hi, met) _mm256_ternarylogic_epi64(lo, hi, met, 0xd0)
-#include "rk_bits_kernel.h"
+#define X86_BOUND_256(lo, hi, met) _mm256_ternarylogic_epi64(lo, hi, met, 0xd0)
+#define X86_BOUND_128(lo, hi, met) _mm_ternarylogic_epi64(lo, hi, met, 0xd0)
+#include "rk_bits_256.h"
 
-#define NAME(x) x##_128
-#define V_PREFETCH(p) (void)(p)
-#define ROWS ((size_t)128)
-#define VECTOR __m128i
-#define V_LOAD(p) _mm_load_si128((const __m128i *)(p))
-#define V_STORE(p, v) _mm_store_si128((__m128i *)(p), v)
-#define V_ZERO _mm_setzero_si128()
-#define V_ONES _mm_set1_epi32(-1)
-#define V_AND(a, b) _mm_and_si128(a, b)
-#define V_ANDNOT(a, b) _mm_andnot_si128(b, a)
-#define V_OR(a, b) _mm_or_si128(a, b)
-#define V_XOR(a, b) _mm_xor_si128(a, b)
-#define V_BOUND(lo, hi, met) _mm_ternarylogic_epi64(lo, hi, met, 0xd0)
-#include "rk_bits_kernel.h"
+#include "rk_bits_128.h"
 
 #include "rk_bits_word.h"
 

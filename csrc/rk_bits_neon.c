@@ -19,12 +19,9 @@ static inline uint32_t below(float32x4_t x, const float *t) {
 static void quantise(const rk_forest *f, const rk_axis *axis, const float *values, size_t rows, uint64_t *planes,
                      uint64_t *nans, uint64_t *zeros) {
     uint8_t bins[256];
-    const float *sorted = f->s.axis_sorted + axis->sorted;
     const float limit = rk_zero_limit(f->flags);
     float pivots[16];
-    for (uint32_t i = 0; i < 16; i++) {
-        pivots[i] = 16 * i + 15 < axis->count ? sorted[16 * i + 15] : INFINITY;
-    }
+    const float *sorted = rk_axis_pivots(f, axis, pivots);
     memset(nans, 0, rows / 8);
     memset(zeros, 0, rows / 8);
     for (size_t r = 0; r < rows; r++) {

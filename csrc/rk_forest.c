@@ -11,8 +11,7 @@ static int goes_left(const rk_forest *forest, uint32_t node, float value) {
     uint8_t decision = s->decision[node];
     unsigned missing = decision >> RK_DECISION_MISSING_SHIFT;
     int default_left = (decision & RK_DECISION_DEFAULT_LEFT) != 0;
-    float limit = rk_zero_limit(s->flags);
-    float x = value >= -limit && value <= limit ? 0.0f : value;
+    float x = rk_flush(value, rk_zero_limit(s->flags));
     if (decision & RK_DECISION_CATEGORICAL) {
         return rk_is_member(forest, (uint32_t)s->category_set[node], default_left, x);
     }
@@ -55,34 +54,20 @@ double rk_linear_leaf(const rk_forest *forest, size_t leaf, const float *row, pt
         if (isnan(x)) {
             return s->leaf_value[leaf];
         }
-        sum += s->linear_coefficient[k] * (double)(x >= -limit && x <= limit ? 0.0f : x);
+        sum += s->linear_coefficient[k] * (double)rk_flush(x, limit);
     }
     return begin == end ? s->leaf_value[leaf] : sum;
 }
 
-/* One row: every tree's leaf added to sums[o * out_rows]. */
-static void score_row(const rk_forest *forest, const float *row, ptrdiff_t feature_stride, double *sums,
-                      size_t out_rows) {
-    const rk_forest_source *s = &forest->source;
-    int floats = (s->flags & RK_FOREST_FLOAT_SUMS) != 0;
-    for (uint32_t o = 0; o < s->n_outputs; o++) {
-        sums[o * out_rows] = floats ? (double)(float)s->base[o] : s->base[o];
-    }
-    for (uint32_t t = 0; t < s->n_trees; t++) {
-        size_t leaf = (size_t)s->node_begin[t] + t + (size_t)find_leaf(forest, t, row, feature_stride);
-        for (uint32_t w = 0; w < forest->width; w++) {
-            double *sum = sums + (s->tree_output ? s->tree_output[t] : w) * out_rows;
-            double value = s->linear_begin ? rk_linear_leaf(forest, leaf, row, feature_stride)
-                                           : s->leaf_value[leaf * forest->width + w];
-            *sum = floats ? (double)((float)*sum + (float)value) : *sum + value;
-        }
-    }
-}
-
 int rk_score_scalar(const rk_forest *forest, const rk_batch *batch) {
     for (size_t r = 0; r < batch->rows; r++) {
-        score_row(forest, batch->matrix + (ptrdiff_t)r * batch->row_stride, batch->feature_stride, batch->out + r,
-                  batch->out_rows);
+        const float *row = batch->matrix + (ptrdiff_t)r * batch->row_stride;
+        rk_begin_sums(forest, batch->out + r, batch->out_rows);
+        for (uint32_t t = 0; t < forest->n_trees; t++) {
+            size_t first = (size_t)forest->s.node_begin[t] + t;
+            size_t leaf = first + (size_t)find_leaf(forest, t, row, batch->feature_stride);
+            rk_add_leaf(forest, t, leaf, row, batch->feature_stride, batch->out + r, batch->out_rows);
+        }
     }
     return 0;
 }

@@ -25,7 +25,7 @@ static int check_counts(const rk_forest_source *s, rk_forest_fault *fault) {
     }
     for (uint32_t t = 0; t < s->n_trees; t++) {
         uint32_t begin = s->node_begin[t], end = s->node_begin[t + 1];
-        uint64_t values = ((uint64_t)end + s->n_trees) * (vectors ? s->n_outputs : 1);
+        uint64_t values = ((uint64_t)end + s->n_trees) * rk_leaf_width(s->flags, s->n_outputs);
         if ((t == 0 && begin != 0) || end < begin || end - begin >= RK_FOREST_MAX_LEAVES || end > RK_FOREST_MAX_NODES ||
             values > RK_FOREST_MAX_NODES) {
             return rk_refuse(fault, RK_FOREST_BAD_NODE_BEGIN, t, 0);
@@ -116,7 +116,7 @@ static int bad_cover(double value) { return !(value >= 0.0 && isfinite(value)); 
 static int check_leaves(const rk_forest_source *s, uint32_t tree, rk_forest_fault *fault) {
     uint32_t n_nodes = s->node_begin[tree + 1] - s->node_begin[tree];
     size_t first = (size_t)s->node_begin[tree] + tree;
-    uint32_t width = s->flags & RK_FOREST_VECTOR_LEAVES ? s->n_outputs : 1;
+    uint32_t width = rk_leaf_width(s->flags, s->n_outputs);
     for (uint32_t i = 0; i <= n_nodes; i++) {
         for (uint32_t w = 0; w < width; w++) {
             if (bad_number(s, s->leaf_value[(first + i) * width + w])) {

@@ -72,11 +72,9 @@ static void fill_table(rk_sections *s, compiler *c, rk_axis *axis, const float *
     }
     uint32_t size = 1u << axis->levels, room = size > MIN_TABLE ? size : MIN_TABLE;
     float *table = c->axis_table + s->n_axis_table;
-    float *sorted = c->axis_sorted + s->n_axis_sorted;
+    float *sorted = c->axis_sorted + s->n_axis_table;
     axis->table = (uint32_t)s->n_axis_table;
-    axis->sorted = (uint32_t)s->n_axis_sorted;
-    s->n_axis_table += room;
-    s->n_axis_sorted += room;
+    s->n_axis_sorted = s->n_axis_table += room;
     for (uint32_t i = 0; i < room; i++) {
         table[i] = INFINITY;
         sorted[i] = i < axis->count ? thresholds[i] : INFINITY;
@@ -124,7 +122,7 @@ static void compile_axes(rk_sections *s, compiler *c, const rk_forest_source *so
 /* How many thresholds of an axis are below 0: the bin of 0. */
 static uint8_t bin_of_zero(const compiler *c, const rk_axis *axis) {
     uint32_t bin = 0;
-    while (bin < axis->count && c->axis_sorted[axis->sorted + bin] < 0.0f) {
+    while (bin < axis->count && c->axis_sorted[axis->table + bin] < 0.0f) {
         bin++;
     }
     return (uint8_t)bin;
@@ -204,8 +202,7 @@ int rk_compile_conditions(rk_sections *s, const rk_forest_source *source) {
                   .node_condition = malloc(room * sizeof(uint32_t)),
                   .entries = malloc(room * sizeof(entry))};
     int failed = !c.axis || !c.axis_table || !c.axis_sorted || !c.rule || !c.cut_low || !c.cut_high ||
-                 !c.cut_threshold || !c.membership ||
-                 !c.node_condition || !c.entries;
+                 !c.cut_threshold || !c.membership || !c.node_condition || !c.entries;
     s->axis = c.axis;
     s->axis_table = c.axis_table;
     s->axis_sorted = c.axis_sorted;

@@ -5,7 +5,7 @@
 #include "rk_forest_internal.h"
 
 #define ALIGNMENT 64u
-#define VERSION 2u /* of the layout and of what its entries mean; tests/kernels/test_image_layout.py */
+#define VERSION 3u /* of the layout and of what its entries mean; tests/kernels/test_image_layout.py */
 #define BYTE_ORDER_MARK 0x01020304u
 
 enum {
@@ -105,16 +105,16 @@ static int check_lengths(const rk_forest *f) {
         return -1;
     }
     size_t n = s->node_begin[f->n_trees], leaves = n + f->n_trees, terms = s->n_linear_feature;
-    size_t width = f->flags & RK_FOREST_VECTOR_LEAVES ? f->n_outputs : 1;
     int linear = s->n_linear_begin != 0, cover = s->n_leaf_cover != 0, floats = (f->flags & RK_FOREST_FLOAT_SUMS) != 0;
     size_t codes = floats ? s->n_float_table : s->n_leaf_table;
     return n > RK_FOREST_MAX_NODES || s->n_split_feature != n || s->n_decision != n || s->n_threshold != n ||
-           s->n_category_set != n || s->n_left != n || s->n_right != n || s->n_leaf_value != leaves * width ||
+           s->n_category_set != n || s->n_left != n || s->n_right != n || s->n_leaf_value != leaves * f->width ||
            s->n_set_begin == 0 || s->n_set_begin > UINT32_MAX || s->set_begin[s->n_set_begin - 1] != s->n_set_words ||
            s->n_tree_output != f->n_trees || s->n_base != f->n_outputs || (linear && s->n_linear_begin != leaves + 1) ||
            (linear && s->linear_begin[leaves] != terms) || s->n_linear_coefficient != terms ||
            s->n_linear_constant != (linear ? leaves : 0) || s->n_node_cover != (cover ? n : 0) ||
-           (cover && s->n_leaf_cover != leaves) || s->n_cut_low != s->n_cut_threshold ||
+           (cover && s->n_leaf_cover != leaves) || s->n_axis_sorted != s->n_axis_table ||
+           s->n_cut_low != s->n_cut_threshold ||
            s->n_cut_high != s->n_cut_threshold || s->n_node_condition != n ||
            s->n_tree != f->n_trees || s->n_bunch < 2 || s->n_bunch > (size_t)f->n_trees + 1 ||
            s->n_cut_condition != n + RK_FETCH_AHEAD || s->n_cut_lo != n || s->n_cut_hi != n ||
@@ -130,8 +130,7 @@ static int check_rules(const rk_forest *f) {
         const rk_axis *a = &s->axis[i];
         size_t room = a->levels < 5 ? 32 : (size_t)1 << (a->levels & 15);
         if (a->levels == 0 || a->levels > 8 || a->count >> a->levels || a->feature >= f->n_features ||
-            a->table > s->n_axis_table ||
-            s->n_axis_table - a->table < room || a->sorted > s->n_axis_sorted || s->n_axis_sorted - a->sorted < room) {
+            a->table > s->n_axis_table || s->n_axis_table - a->table < room) {
             return -1;
         }
     }
@@ -263,6 +262,7 @@ static int open_checked(rk_forest *f, const uint8_t *image, size_t bytes, rk_for
     f->n_outputs = h->n_outputs;
     f->n_trees = h->n_trees;
     f->flags = h->flags;
+    f->width = rk_leaf_width(f->flags, f->n_outputs);
     f->image = image;
     f->image_bytes = bytes;
     if (check_lengths(f)) {
@@ -272,7 +272,6 @@ static int open_checked(rk_forest *f, const uint8_t *image, size_t bytes, rk_for
     if (rk_forest_check(&f->source, fault)) {
         return -1;
     }
-    f->width = f->flags & RK_FOREST_VECTOR_LEAVES ? f->n_outputs : 1;
     f->n_conditions = (uint32_t)(f->s.n_cut_threshold + f->s.n_membership);
     if (check_conditions(f) || check_trees(f) || check_bunches(f)) {
         return rk_refuse(fault, RK_FOREST_BAD_IMAGE, 0, 0);
@@ -330,7 +329,7 @@ static uint8_t *pack(const rk_sections *s, const rk_forest_source *source, size_
 static void borrow_source(rk_sections *s, const rk_forest_source *source, const uint32_t *outputs, const double *base) {
     static const uint32_t no_sets[1] = {0};
     size_t n = source->node_begin[source->n_trees], leaves = n + source->n_trees;
-    size_t width = source->flags & RK_FOREST_VECTOR_LEAVES ? source->n_outputs : 1;
+    size_t width = rk_leaf_width(source->flags, source->n_outputs);
     size_t terms = source->linear_begin ? source->linear_begin[leaves] : 0;
 #define BORROW(name, array, count) \
     s->name = (array);             \

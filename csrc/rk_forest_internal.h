@@ -36,8 +36,8 @@ typedef struct {
     uint32_t feature;
     uint32_t table; /* the first of its 2^levels (at least 32) floats in axis_table, for a search of so many steps: step k
                        compares with entry 2^k + i, where bit j of i is whether the value was above at step j; the
-                       first step gives the highest bit of the bin. Filled up with +inf. */
-    uint32_t sorted; /* the first of as many floats in axis_sorted: thresholds ascending, filled up with +inf */
+                       first step gives the highest bit of the bin. There, too, in axis_sorted: the thresholds ascending.
+                       Both are filled up with +inf. */
     uint32_t levels; /* 1 .. 8 */
     uint32_t count;  /* thresholds */
     uint32_t zeros;  /* 1: a rule of it takes 0 as missing */
@@ -152,6 +152,14 @@ struct rk_forest {
 
 static inline float rk_zero_limit(uint32_t flags) { return flags & RK_FOREST_FLUSH_ZERO ? RK_ZERO_THRESHOLD : 0.0f; }
 
+/* The contract's Zero. */
+static inline float rk_flush(float x, float zero_limit) { return x >= -zero_limit && x <= zero_limit ? 0.0f : x; }
+
+/* How many values a leaf has. */
+static inline uint32_t rk_leaf_width(uint32_t flags, uint32_t n_outputs) {
+    return flags & RK_FOREST_VECTOR_LEAVES ? n_outputs : 1;
+}
+
 /* 1 if x is a member: the contract's Category. */
 static inline int rk_is_member(const rk_forest *forest, uint32_t set, int nan_in, float x) {
     if (isnan(x)) {
@@ -166,8 +174,36 @@ static inline int rk_is_member(const rk_forest *forest, uint32_t set, int nan_in
     return category / 32 < words && ((forest->s.set_words[begin + category / 32] >> (category % 32)) & 1u);
 }
 
-/* The value of a leaf with linear terms (tree's leaf `leaf` of all) in a row; `row` points at the row's feature 0. */
+/* The value of a leaf (over all trees) with linear terms in a row; `row` points at the row's feature 0. */
 double rk_linear_leaf(const rk_forest *forest, size_t leaf, const float *row, ptrdiff_t feature_stride);
+
+/* The contract's Sums for one row, kept at sums[o * out_rows]: before the first tree, and with a leaf of tree t added. */
+static inline void rk_begin_sums(const rk_forest *forest, double *sums, size_t out_rows) {
+    for (uint32_t o = 0; o < forest->n_outputs; o++) {
+        double base = forest->source.base[o];
+        sums[o * out_rows] = forest->flags & RK_FOREST_FLOAT_SUMS ? (double)(float)base : base;
+    }
+}
+
+static inline void rk_add_leaf(const rk_forest *forest, uint32_t t, size_t leaf, const float *row,
+                               ptrdiff_t feature_stride, double *sums, size_t out_rows) {
+    const rk_forest_source *s = &forest->source;
+    for (uint32_t w = 0; w < forest->width; w++) {
+        double *sum = sums + (s->tree_output ? s->tree_output[t] : w) * out_rows;
+        double value = s->linear_begin ? rk_linear_leaf(forest, leaf, row, feature_stride)
+                                       : s->leaf_value[leaf * forest->width + w];
+        *sum = s->flags & RK_FOREST_FLOAT_SUMS ? (double)((float)*sum + (float)value) : *sum + value;
+    }
+}
+
+/* Thresholds of an axis, ascending; and the last of each sixteen of them, +inf where a sixteen is not full. */
+static inline const float *rk_axis_pivots(const rk_forest *forest, const rk_axis *axis, float *pivots) {
+    const float *sorted = forest->s.axis_sorted + axis->table;
+    for (uint32_t i = 0; i < 16; i++) {
+        pivots[i] = 16 * i + 15 < axis->count ? sorted[16 * i + 15] : INFINITY;
+    }
+    return sorted;
+}
 
 /* build: rk_forest_check.c, rk_forest_compile.c (conditions), rk_forest_trees.c (trees), rk_forest_image.c */
 int rk_forest_check(const rk_forest_source *source, rk_forest_fault *fault);

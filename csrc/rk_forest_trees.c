@@ -112,7 +112,7 @@ static void place_cuts(arrays *a, uint32_t begin, const cut *cuts, uint32_t n, u
 static void compile_table(const rk_forest_source *source, arrays *a, uint32_t t, rk_tree *tree,
                           const slots *s) {
     uint32_t n_nodes = source->node_begin[t + 1] - source->node_begin[t];
-    uint32_t width = source->flags & RK_FOREST_VECTOR_LEAVES ? source->n_outputs : 1, codes = 1u << tree->planes;
+    uint32_t width = rk_leaf_width(source->flags, source->n_outputs), codes = 1u << tree->planes;
     size_t leaves = (size_t)source->node_begin[t] + t;
     for (uint32_t slot = 0; slot < 2 * n_nodes + 1; slot++) {
         if (s->child[slot] >= 0) {
@@ -167,14 +167,19 @@ static int order_trees(const rk_forest_source *source, arrays *a) {
     return 0;
 }
 
+/* Bits of a tree's codes: as many as number its leaves. */
+static uint32_t planes_of(uint32_t n_nodes) {
+    uint32_t planes = 0;
+    while (n_nodes >> planes) {
+        planes++;
+    }
+    return planes;
+}
+
 static size_t table_length(const rk_forest_source *source) {
-    size_t length = 0, width = source->flags & RK_FOREST_VECTOR_LEAVES ? source->n_outputs : 1;
+    size_t length = 0, width = rk_leaf_width(source->flags, source->n_outputs);
     for (uint32_t t = 0; t < source->n_trees; t++) {
-        uint32_t n_nodes = source->node_begin[t + 1] - source->node_begin[t], codes = 1;
-        while (codes <= n_nodes) {
-            codes *= 2;
-        }
-        length += codes * width;
+        length += width << planes_of(source->node_begin[t + 1] - source->node_begin[t]);
     }
     return length;
 }
@@ -220,10 +225,8 @@ static void compile_tree(const rk_sections *sections, const rk_forest_source *so
     rk_tree *tree = &a->tree[t];
     lay_out(source, t, s);
     *tree = (rk_tree){.table = (uint32_t)table, .depth = s->depth[2 * n_nodes],
-                      .oblivious = (uint32_t)is_oblivious(sections, begin, n_nodes, s)};
-    while (n_nodes >> tree->planes) {
-        tree->planes++;
-    }
+                      .oblivious = (uint32_t)is_oblivious(sections, begin, n_nodes, s),
+                      .planes = planes_of(n_nodes)};
     compile_table(source, a, t, tree, s);
     compile_steps(sections, source, a, t, n_conditions, s);
 }
@@ -236,7 +239,7 @@ static int fits(const arrays *a, uint32_t first, uint32_t t, uint32_t bounds) {
 
 static void compile_all(rk_sections *sections, const rk_forest_source *source, arrays *a, uint32_t n_conditions,
                         slots *s, cut *cuts, uint32_t *starts) {
-    size_t table = 0, width = source->flags & RK_FOREST_VECTOR_LEAVES ? source->n_outputs : 1;
+    size_t table = 0, width = rk_leaf_width(source->flags, source->n_outputs);
     uint32_t n_bunches = 0, first = 0, bounds = 0, depth = 0, n_cuts = 0;
     for (uint32_t t = 0; t < source->n_trees; t++) {
         uint32_t begin = source->node_begin[t], n_nodes = source->node_begin[t + 1] - begin;

@@ -61,25 +61,6 @@ static void walk_trees(const rk_forest *f, uint32_t first, uint32_t lanes, const
     }
 }
 
-static void add_leaves(const rk_forest *f, const uint32_t *leaves, const float *row, ptrdiff_t feature_stride,
-                       double *sums, size_t out_rows) {
-    const rk_forest_source *s = &f->source;
-    const int floats = (f->flags & RK_FOREST_FLOAT_SUMS) != 0;
-    for (uint32_t o = 0; o < f->n_outputs; o++) {
-        sums[o * out_rows] = floats ? (double)(float)s->base[o] : s->base[o];
-    }
-    for (uint32_t t = 0; t < f->n_trees; t++) {
-        for (uint32_t w = 0; w < f->width; w++) {
-            double *sum = sums + (s->tree_output ? s->tree_output[t] : w) * out_rows;
-            double value = s->leaf_value[(size_t)leaves[t] * f->width + w];
-            if (s->linear_begin) {
-                value = rk_linear_leaf(f, leaves[t], row, feature_stride);
-            }
-            *sum = floats ? (double)((float)*sum + (float)value) : *sum + value;
-        }
-    }
-}
-
 int rk_score_walk(const rk_forest *f, const rk_batch *batch) {
     uint32_t *leaves = malloc(f->n_trees * sizeof *leaves + f->n_conditions + 1);
     if (!leaves) {
@@ -93,7 +74,10 @@ int rk_score_walk(const rk_forest *f, const rk_batch *batch) {
             uint32_t left = f->n_trees - t;
             walk_trees(f, t, left < LANES ? left : LANES, outcome, leaves);
         }
-        add_leaves(f, leaves, row, batch->feature_stride, batch->out + r, batch->out_rows);
+        rk_begin_sums(f, batch->out + r, batch->out_rows);
+        for (uint32_t t = 0; t < f->n_trees; t++) {
+            rk_add_leaf(f, t, leaves[t], row, batch->feature_stride, batch->out + r, batch->out_rows);
+        }
     }
     free(leaves);
     return 0;

@@ -58,7 +58,7 @@ static void weigh(builder *b, uint32_t tree) {
 static double expect(builder *b, uint32_t tree, uint32_t output) {
     const rk_forest_source *s = b->source;
     uint32_t begin = s->node_begin[tree], n_nodes = s->node_begin[tree + 1] - begin;
-    size_t leaf = (size_t)begin + tree, stride = s->flags & RK_FOREST_VECTOR_LEAVES ? s->n_outputs : 1;
+    size_t leaf = (size_t)begin + tree, stride = rk_leaf_width(s->flags, s->n_outputs);
     if (n_nodes == 0) {
         return b->shap->leaf_value[leaf * stride + output];
     }
@@ -267,7 +267,7 @@ static int round_leaves(rk_shap *shap, const rk_forest_source *s) {
     if (!(s->flags & RK_FOREST_FLOAT_SUMS)) {
         return 0;
     }
-    size_t width = s->flags & RK_FOREST_VECTOR_LEAVES ? s->n_outputs : 1;
+    size_t width = rk_leaf_width(s->flags, s->n_outputs);
     size_t n = ((size_t)s->node_begin[s->n_trees] + s->n_trees) * width;
     shap->leaf_value = shap->rounded = malloc(n * sizeof *shap->rounded);
     for (size_t i = 0; i < n && shap->rounded; i++) {
@@ -380,7 +380,7 @@ size_t rk_shap_bytes(const rk_shap *shap) {
     size_t node = sizeof *shap->nodes + 2 * sizeof *shap->steps + sizeof *shap->tree_columns + sizeof *shap->shares;
     size_t output = sizeof *shap->output_begin + sizeof *shap->expected;
     size_t rounded = shap->rounded ? s->node_begin[s->n_trees] + (size_t)s->n_trees : 0;
-    rounded *= s->flags & RK_FOREST_VECTOR_LEAVES ? s->n_outputs : 1;
+    rounded *= rk_leaf_width(s->flags, s->n_outputs);
     size_t tree = sizeof *shap->output_trees + sizeof *shap->trees;
     return sizeof *shap + rounded * sizeof *shap->rounded + s->n_features * sizeof *shap->columns +
            s->n_outputs * output + s->n_trees * tree + s->node_begin[s->n_trees] * node +
