@@ -10,6 +10,7 @@
     ├── StoreError             the signal store cannot do what was asked
     │   └── StoreFullError
     ├── UnavailableError       try again, or elsewhere
+    ├── OverloadedError        try again after a while
     └── DeadlinePassedError    the caller's time is over
 
 Messages are for the person who made the mistake: what was expected, what came, where.
@@ -41,6 +42,7 @@ class Reason(enum.Enum):
     UNAVAILABLE = 12
     DEADLINE_EXCEEDED = 13
     INTERNAL = 14
+    OVERLOADED = 15
 
 
 class RankdError(Exception):
@@ -139,6 +141,14 @@ class StoreFullError(StoreError):
 
 class UnavailableError(RankdError):
     """The server is draining or a dependency is away."""
+
+
+class OverloadedError(RankdError):
+    """More calls than can be answered in time. `retry_after_s`: when to try again, seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlinePassedError(RankdError):
