@@ -12,6 +12,10 @@ FLUSH_ZERO: int
 NEGATIVE_IN_NO_SET: int
 FLOAT_SUMS: int
 VECTOR_LEAVES: int
+CATEGORICAL: int
+DEFAULT_LEFT: int
+MISSING_NAN: int
+"""Of a node's decision, with the two above."""
 TIERS: dict[str, int]
 FORCED_TIER: str
 """What "auto" means in this process: RANKD_FOREST_TIER, read once, else "auto" itself."""

@@ -80,6 +80,10 @@ cdef extern from "rk_forest.h" nogil:
     const uint32_t RK_FOREST_NEGATIVE_IN_NO_SET
     const uint32_t RK_FOREST_FLOAT_SUMS
     const uint32_t RK_FOREST_VECTOR_LEAVES
+    const uint32_t RK_DECISION_CATEGORICAL
+    const uint32_t RK_DECISION_DEFAULT_LEFT
+    const uint32_t RK_DECISION_MISSING_SHIFT
+    const uint32_t RK_MISSING_NAN
 
     uint32_t rk_forest_describe(const rk_forest *forest, uint32_t *thresholds, uint32_t *axes, uint32_t *depth,
                                 uint8_t *oblivious)
@@ -105,6 +109,10 @@ FLUSH_ZERO = RK_FOREST_FLUSH_ZERO
 NEGATIVE_IN_NO_SET = RK_FOREST_NEGATIVE_IN_NO_SET
 FLOAT_SUMS = RK_FOREST_FLOAT_SUMS
 VECTOR_LEAVES = RK_FOREST_VECTOR_LEAVES
+
+CATEGORICAL = RK_DECISION_CATEGORICAL
+DEFAULT_LEFT = RK_DECISION_DEFAULT_LEFT
+MISSING_NAN = RK_MISSING_NAN << RK_DECISION_MISSING_SHIFT
 
 TIERS = {
     "auto": RK_FOREST_AUTO, "scalar": RK_FOREST_SCALAR, "walk": RK_FOREST_WALK, "bits": RK_FOREST_BITS,

@@ -23,13 +23,10 @@ from numpy.typing import NDArray
 
 from rankd import limits
 from rankd.errors import ModelFileError
-from rankd.kernels.forest import VECTOR_LEAVES, Forest, ForestError
+from rankd.kernels.forest import DEFAULT_LEFT, MISSING_NAN, VECTOR_LEAVES, Forest, ForestError
+from rankd.models.declared import declared_names
 from rankd.models.forest import ForestScorer
 from rankd.models.objective import IDENTITY, Transform
-
-_MISSING_NAN = 2 << 2
-"""The builder's missing type: NaN takes the default direction."""
-_DEFAULT_LEFT = 2
 
 _LOSSES = {
     "MultiClass": Transform("softmax"),
@@ -240,7 +237,7 @@ def _conditions(declared: list[_FloatFeature], where: str) -> _Conditions:
             raise ModelFileError("expected finite, rising float32 borders", f"{where}[{i}].borders[{bad.argmax()}]")
         # NaN > border is false; only AsTrue makes NaN infinite first, and only where training saw NaN.
         goes_right = feature.has_nans and feature.nan_value_treatment == "AsTrue"
-        columns.append((borders, feature, _MISSING_NAN | (0 if goes_right else _DEFAULT_LEFT)))
+        columns.append((borders, feature, MISSING_NAN | (0 if goes_right else DEFAULT_LEFT)))
     sizes = [len(borders) for borders, _, _ in columns]
     return _Conditions(
         feature=np.repeat([f.flat_feature_index for _, f, _ in columns], sizes).astype(np.int32),
@@ -257,15 +254,13 @@ def _feature_names(declared: list[_FloatFeature], given: Sequence[str] | None, w
     names = tuple(f.feature_id or f.feature_name or number for f, number in zip(ordered, numbers, strict=True))
     if len(set(names)) != len(names):
         raise ModelFileError("expected distinct feature names", where)
-    if given is None:
-        return names
-    given = tuple(given)
-    if len(given) != len(names) or len(set(given)) != len(names):
-        raise ModelFileError(f"expected {len(names)} distinct features to be declared, got {len(given)}", where)
-    if given != names and names != numbers:
-        i = next(i for i in range(len(names)) if given[i] != names[i])
-        raise ModelFileError(f"the declared feature {i} is {given[i]!r}, but the file names it {names[i]!r}", where)
-    return given
+    return declared_names(
+        names,
+        numbers,
+        given,
+        lambda problem: ModelFileError(problem, where),
+        lambda _, problem: ModelFileError(problem, where),
+    )
 
 
 def _trees(model: _Model, conditions: _Conditions, where: str) -> Iterator[_Tree]:

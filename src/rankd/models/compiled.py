@@ -27,6 +27,7 @@ from rankd import __version__, limits
 from rankd.errors import ModelFileError
 from rankd.kernels.forest import Forest, ForestError
 from rankd.kernels.transform import TRANSFORMS
+from rankd.models.declared import declared_names
 from rankd.models.document import Place
 from rankd.models.files import open_file, unreadable, write_whole
 from rankd.models.forest import ForestScorer
@@ -170,13 +171,13 @@ def _feature_names(place: Place, count: int, numbered: str, given: Sequence[str]
     names = tuple(name.text() for name in place.items())
     if len(names) != count or len(set(names)) != count or "" in names:
         raise place.fault(f"expected {count} distinct, non-empty names, got {len(names)}")
-    given = names if given is None else tuple(given)
-    if len(given) != count or len(set(given)) != count:
-        raise place.fault(f"expected {count} distinct features to be declared, got {len(given)}")
-    if given != names and names != tuple(numbered.format(i) for i in range(count)):
-        i = next(i for i in range(count) if given[i] != names[i])
-        raise place.at(i).fault(f"the declared feature {i} is {given[i]!r}, but the file names it {names[i]!r}")
-    return given
+    return declared_names(
+        names,
+        tuple(numbered.format(i) for i in range(count)),
+        given,
+        place.fault,
+        lambda i, problem: place.at(i).fault(problem),
+    )
 
 
 def _finite(place: Place) -> float:

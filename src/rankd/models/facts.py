@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import ExplanationError
-from rankd.kernels.forest import FORCED_TIER, TIERS, Forest
+from rankd.kernels.forest import CATEGORICAL, FORCED_TIER, TIERS, Forest
 from rankd.models.forest import ForestScorer
 
-_CATEGORICAL = 1
 PROCESSOR_FEATURES = {
     "avx2": ("avx2", "bmi2"),
     "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "bmi2"),
@@ -72,7 +71,7 @@ def forest_facts(scorer: ForestScorer) -> ForestFacts:
     split = np.bincount(arrays.get("split_feature", np.zeros(0, np.int32)), minlength=forest.features)
     categorical = np.zeros(forest.features, np.int64)
     if "decision" in arrays:
-        chosen = arrays["split_feature"][(arrays["decision"] & _CATEGORICAL) != 0]
+        chosen = arrays["split_feature"][(arrays["decision"] & CATEGORICAL) != 0]
         categorical = np.bincount(chosen, minlength=forest.features)
     linear_leaves = int((np.diff(arrays["linear_begin"]) > 0).sum()) if "linear_begin" in arrays else 0
     columns = (split, categorical, described["thresholds"], described["axes"])

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from rankd import limits
 from rankd.errors import ModelFileError
-from rankd.kernels.forest import FLUSH_ZERO, Forest, ForestError
+from rankd.kernels.forest import CATEGORICAL, DEFAULT_LEFT, FLUSH_ZERO, Forest, ForestError
+from rankd.models.declared import declared_names
 from rankd.models.forest import ForestScorer
 from rankd.models.objective import IDENTITY, parse_objective
+from rankd.models.tree_arrays import joined
 
 VERSIONS = ("v3", "v4")
 
@@ -47,8 +49,6 @@ _MAX_CATEGORY_WORDS = 2**31 // 32
 _INTEGERS = re.compile(rb"-?[0-9]{1,10}(?: -?[0-9]{1,10})*")
 _NUMBER = rb"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?(?:[eE][+-]?[0-9]{1,5})?|inf)"
 _NUMBERS = re.compile(_NUMBER + rb"(?: " + _NUMBER + rb")*")
-_CATEGORICAL = 1
-_DEFAULT_LEFT = 2
 _BUILDER_KEYS = {"decision": "decision_type", "left": "left_child", "right": "right_child"}
 """The file's keys for the builder's arrays, where they differ."""
 
@@ -230,17 +230,13 @@ def _feature_names(header: _Section, given: Sequence[str] | None) -> tuple[str, 
         raise ModelFileError("expected feature_names in UTF-8", header.at("feature_names")) from None
     if "" in names or len(set(names)) != count:
         raise ModelFileError("expected distinct, non-empty feature_names", header.at("feature_names"))
-    if given is None:
-        return names
-    given = tuple(given)
-    if len(given) != count or len(set(given)) != count:
-        raise ModelFileError(f"expected {count} distinct features to be declared, got {len(given)}", header.where(1))
-    if given != names and names != tuple(f"Column_{i}" for i in range(count)):
-        i = next(i for i in range(count) if given[i] != names[i])
-        raise ModelFileError(
-            f"the declared feature {i} is {given[i]!r}, but the file names it {names[i]!r}", header.at("feature_names")
-        )
-    return given
+    return declared_names(
+        names,
+        tuple(f"Column_{i}" for i in range(count)),
+        given,
+        lambda problem: ModelFileError(problem, header.where(1)),
+        lambda _, problem: ModelFileError(problem, header.at("feature_names")),
+    )
 
 
 def _read_trees(lines: _Lines, header: _Section, features: int) -> list[_Tree]:
@@ -351,7 +347,7 @@ def _category_index(
     section: _Section, threshold: NDArray[np.float64], decision: NDArray[np.uint8], sets: int
 ) -> NDArray[np.int32]:
     """A categorical node's threshold is the index of its set among the tree's."""
-    categorical = (decision & _CATEGORICAL) != 0
+    categorical = (decision & CATEGORICAL) != 0
     index = np.where(categorical, threshold, 0.0)
     bad = categorical & ~((index >= 0) & (index < sets) & (index == np.floor(index)))
     if bad.any():
@@ -376,26 +372,15 @@ def _category_sets(section: _Section, sets: int) -> tuple[NDArray[np.uint32], ND
 
 
 def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
-    set_counts = [len(t.set_sizes) for t in trees]
-    set_base = np.cumsum([0, *set_counts])
     optional = _linear_arrays(trees) | _cover_arrays(trees)
+    arrays = joined(trees)
+    arrays["decision"] = _missing_right(arrays["decision"])
     try:
         return Forest(
             features=features,
             outputs=outputs,
-            node_begin=np.cumsum([0, *(t.nodes for t in trees)]).astype(np.uint32),
-            split_feature=np.concatenate([t.split_feature for t in trees]),
-            decision=np.concatenate([_missing_right(t.decision) for t in trees]),
-            threshold=np.concatenate([t.threshold for t in trees]),
-            category_set=np.concatenate(
-                [t.category_set + np.int32(base) for t, base in zip(trees, set_base[:-1], strict=True)]
-            ),
-            left=np.concatenate([t.left for t in trees]),
-            right=np.concatenate([t.right for t in trees]),
-            leaf_value=np.concatenate([t.leaf_value for t in trees]),
-            set_begin=np.cumsum([0, *np.concatenate([t.set_sizes for t in trees])]).astype(np.uint32),
-            set_words=np.concatenate([t.set_words for t in trees]),
             flags=FLUSH_ZERO,
+            **arrays,
             **optional,
         )
     except ForestError as error:
@@ -406,7 +391,7 @@ def _build(trees: list[_Tree], features: int, outputs: int) -> Forest:
 
 def _missing_right(decision: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """LightGBM's predictor sends NaN right at a categorical node, whatever its default direction."""
-    return np.where(decision & _CATEGORICAL, decision & ~np.uint8(_DEFAULT_LEFT), decision)
+    return np.where(decision & CATEGORICAL, decision & ~np.uint8(DEFAULT_LEFT), decision)
 
 
 def _linear_arrays(trees: list[_Tree]) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from rankd import limits
 from rankd.errors import ModelFileError
 from rankd.kernels.forest import FLOAT_SUMS, NEGATIVE_IN_NO_SET, VECTOR_LEAVES, Forest, ForestError
+from rankd.models.declared import declared_names
 from rankd.models.document import Place
 from rankd.models.forest import ForestScorer
 from rankd.models.json_document import read_json
 from rankd.models.linear import LinearScorer
 from rankd.models.objective import Transform
+from rankd.models.tree_arrays import joined
 from rankd.models.ubjson import read_ubjson
 from rankd.models.xgboost_objective import base_margins, read_objective
 from rankd.models.xgboost_trees import Tree, read_tree
@@ -97,18 +99,13 @@ def _feature_names(learner: Place, given: Sequence[str] | None) -> tuple[str, ..
     names = names or numbered
     if len(names) != count or len(set(names)) != count or "" in names:
         raise learner["feature_names"].fault(f"expected {count} distinct, non-empty names, got {len(names)}")
-    if given is None:
-        return names
-    given = tuple(given)
-    if len(given) != count or len(set(given)) != count:
-        raise learner["learner_model_param"]["num_feature"].fault(
-            f"expected {count} distinct features to be declared, got {len(given)}"
-        )
-    if given != names and names != numbered:
-        i = next(i for i in range(count) if given[i] != names[i])
-        place = learner["feature_names"].at(i)
-        raise place.fault(f"the declared feature {i} is {given[i]!r}, but the file names it {names[i]!r}")
-    return given
+    return declared_names(
+        names,
+        numbered,
+        given,
+        learner["learner_model_param"]["num_feature"].fault,
+        lambda i, problem: learner["feature_names"].at(i).fault(problem),
+    )
 
 
 def _linear(
@@ -173,7 +170,6 @@ def _weigh(trees: list[Tree], place: Place) -> None:
 def _build(
     trees: list[Tree], features: int, base: NDArray[np.float64], tree_output: NDArray[np.int64], vector: bool
 ) -> Forest:
-    set_base = np.cumsum([0, *(len(t.set_sizes) for t in trees)])
     covers = [t.cover for t in trees if t.cover is not None]
     covered = len(covers) == len(trees)
     try:
@@ -181,18 +177,7 @@ def _build(
             features=features,
             outputs=len(base),
             flags=FLOAT_SUMS | NEGATIVE_IN_NO_SET | (VECTOR_LEAVES if vector else 0),
-            node_begin=np.cumsum([0, *(len(t.nodes) for t in trees)]).astype(np.uint32),
-            split_feature=np.concatenate([t.split_feature for t in trees]),
-            decision=np.concatenate([t.decision for t in trees]),
-            threshold=np.concatenate([t.threshold for t in trees]),
-            category_set=np.concatenate(
-                [t.category_set + np.int32(begin) for t, begin in zip(trees, set_base[:-1], strict=True)]
-            ),
-            left=np.concatenate([t.left for t in trees]),
-            right=np.concatenate([t.right for t in trees]),
-            leaf_value=np.concatenate([t.leaf_value.ravel() for t in trees]).astype(np.float64),
-            set_begin=np.cumsum([0, *np.concatenate([t.set_sizes for t in trees])]).astype(np.uint32),
-            set_words=np.concatenate([t.set_words for t in trees]),
+            **joined(trees),
             tree_output=None if vector else tree_output.astype(np.uint32),
             base=base,
             node_cover=np.concatenate([nodes for nodes, _ in covers]) if covered else None,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd import limits
+from rankd.kernels.forest import CATEGORICAL, DEFAULT_LEFT, MISSING_NAN
 from rankd.models.document import Place
 
 TREE_KEYS = frozenset(
@@ -22,7 +23,6 @@ TREE_KEYS = frozenset(
     | {"categories", "categories_nodes", "categories_segments", "categories_sizes", "leaf_weights"}
     | {"base_weights", "sum_hessian", "tree_param", "id", "loss_changes", "parents"}
 )
-_CATEGORICAL, _DEFAULT_LEFT, _MISSING_NAN = 1, 2, 2 << 2
 _MAX_CATEGORY = 2**24 - 1
 """XGBoost's highest: every category from here down is a float32 of its own."""
 
@@ -69,7 +69,7 @@ def read_tree(place: Place, features: int, outputs: int) -> Tree:
     # XGBoost sends what is in the set to the right, the kernel to the left: such a node's children change places.
     first, second = np.where(categorical, right, left), np.where(categorical, left, right)
     default_first = default_left != categorical
-    decision = _MISSING_NAN | categorical * _CATEGORICAL | default_first * _DEFAULT_LEFT
+    decision = MISSING_NAN | categorical * CATEGORICAL | default_first * DEFAULT_LEFT
     return Tree(
         place=place,
         nodes=nodes,
