@@ -1,0 +1,56 @@
+# Mirrors csrc/rk_table.h, which states the contract, as far as other kernels need it.
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+
+from rankd.kernels.id_index cimport rk_id
+from rankd.kernels.program cimport rk_column
+
+
+cdef extern from "rk_arena.h" nogil:
+    ctypedef struct rk_arena:
+        pass
+
+    rk_arena *rk_arena_new()
+    void rk_arena_free(rk_arena *arena)
+    void *rk_arena_take(rk_arena *arena, size_t bytes)
+    void rk_arena_reset(rk_arena *arena)
+
+
+cdef extern from "rk_table.h" nogil:
+    ctypedef struct rk_table:
+        pass
+
+    ctypedef struct rk_table_reading:
+        pass
+
+    ctypedef enum rk_table_part:
+        RK_PART_NUMBER
+        RK_PART_STORED
+        RK_PART_TIME
+
+    ctypedef struct rk_table_column:
+        uint32_t cell
+        double divisor
+        double missing
+        int64_t ttl_ms
+        rk_table_part part
+
+    rk_table_reading *rk_table_reading_new(const rk_table *table, const rk_table_column *columns, size_t count)
+    void rk_table_reading_free(rk_table_reading *reading)
+    int rk_table_read(const rk_table_reading *reading, const rk_id *ids, size_t n, int64_t now_ms, rk_arena *arena,
+                      rk_column *columns, uint8_t *found)
+    int64_t rk_table_code(const rk_table *dictionary, rk_id text)
+
+
+cdef class Table:
+    # Valid while the object lives, closed or not; NULL only while it is being made.
+    cdef rk_table *table
+    cdef bint is_closed
+    cdef int check_open(self) except -1
+
+
+cdef class TableReading:
+    # Valid while the object lives; holds its table.
+    cdef rk_table_reading *reading
+    cdef readonly Table owner
+    cdef tuple _wanted

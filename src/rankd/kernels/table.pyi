@@ -1,0 +1,178 @@
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ID_BYTES: int
+"""UTF-8 bytes of an id, at most."""
+MAX_VALUE_BYTES: int
+"""Bytes of one text, of a set's codes, or of a map's codes and values, at most."""
+
+class TableFullError(Exception):
+    """No room within `max_rows` or `max_bytes` (or the 2^31 - 256 rows that a table can have). `limit` names which:
+    "max_rows" or "max_bytes". Nothing was changed."""
+
+    limit: str
+
+class NotATableError(Exception):
+    """The files are no table that can be opened; `reason`: "not a table", "damaged", "other layout" (version, cells,
+    fingerprint, or less address space than max_bytes), "in use" (another writer has it). Nothing was changed."""
+
+    reason: str
+
+class Cell(NamedTuple):
+    """What a row has of one kind of value. `kind`: "f32", "i64", "bool", "code", "vector" (`width` floats), "text",
+    "set", "map". `timed`: each value has a write time of its own, because it expires."""
+
+    kind: str
+    width: int = 0
+    timed: bool = False
+
+class CellWrite(NamedTuple):
+    """Values of one cell for some ids of a batch.
+
+    `rows`: positions in the ids, distinct, int64 (n,). `values`: f32 float32 (n,), i64 int64 (n,), bool int8 (n,) of
+    0 and 1, code int32 (n,), vector float32 (n, width); text uint8, set and map int32: the values' bytes or codes
+    (ascending and distinct within one), joined, with `lengths` int64 (n,); `map_values` float32, beside a map's codes.
+    `clear_rows`: positions whose value becomes missing, int64. `times_ms`: of a timed cell, the write time of each
+    value, int64 (n,); None: the row's.
+    """
+
+    cell: int
+    rows: NDArray[np.int64]
+    values: NDArray[Any]
+    clear_rows: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None = None
+    map_values: NDArray[np.float32] | None = None
+    times_ms: NDArray[np.int64] | None = None
+
+class CellRead(NamedTuple):
+    """How one cell is read. `part`: "number": f32, i64 (divided by `divisor`) and bool come out as float64, with
+    `missing` where there is none; "stored": as they are, missing as NaN, the least int64, -1; "time": when the value was
+    written, int64 ms (of a cell that is not timed: when its row was last written), the least int64 where there is no
+    value. Other kinds are the same in "number" and "stored". `ttl_ms`: a value of a timed cell is missing from so long
+    after its write on; 0: never."""
+
+    cell: int
+    part: str = "number"
+    divisor: float = 1.0
+    missing: float = ...
+    ttl_ms: int = 0
+
+class Spans(NamedTuple):
+    """A column of texts (data uint8), sets (data int32 codes) or maps (and `values` float32 beside them): row i is
+    data[offsets[i] : offsets[i] + lengths[i]]; length -1 (int32) is missing."""
+
+    data: NDArray[Any]
+    values: NDArray[np.float32] | None
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+
+class TableRows(NamedTuple):
+    """What a reading gives, by position in the ids asked for. `columns`: an array or Spans for each CellRead.
+    `written_ms`: of the row, int64, 0 where not found. `keys`: the rows' journal keys, int64, -1: not found or none."""
+
+    found: NDArray[np.bool_]
+    columns: list[NDArray[Any] | Spans]
+    written_ms: NDArray[np.int64]
+    keys: NDArray[np.int64]
+
+class Table:
+    """What a reader and a writer can do (csrc/rk_table.h). Any thread may call any method at any time; what takes long
+    releases the GIL. After `close` every method raises ValueError; files are unmapped when the last TableReading is
+    gone, too. Texts that UTF-8 cannot encode (lone surrogates) raise UnicodeEncodeError."""
+
+    def __len__(self) -> int:
+        """Live rows; of a dictionary: its texts."""
+    @property
+    def cells(self) -> tuple[Cell, ...]: ...
+    @property
+    def fingerprint(self) -> bytes:
+        """32 bytes, the creator's."""
+    @property
+    def set_id(self) -> int:
+        """The creator's number (uint64)."""
+    @property
+    def applied(self) -> int:
+        """The number (uint64) that the writer set last; 0 at first."""
+    @property
+    def is_retired(self) -> bool:
+        """The writer will write here no more: newer files take the table's place."""
+    @property
+    def is_clean(self) -> bool: ...
+    @property
+    def boot(self) -> bytes:
+        """32 bytes, the writer's; zeros at first."""
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that the files take."""
+    def find(self, ids: Sequence[str]) -> NDArray[np.bool_]: ...
+    def keys(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Journal keys; -1: no such id, or without a key. Of a table without keys `find` is the question."""
+    def reading(self, cells: Sequence[CellRead]) -> TableReading: ...
+    def codes(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Of a dictionary: codes, -1: unknown."""
+    def texts(self, codes: NDArray[np.int32]) -> list[str]:
+        """Of a dictionary: texts. ValueError for a code that none has."""
+    def close(self) -> None: ...
+
+class TableReading:
+    """Which cells a caller wants, checked once. ValueError from Table.reading if they are no cells of the table."""
+
+    def read(self, ids: Sequence[str], now_ms: int) -> TableRows:
+        """Ids in any order, distinct or not; empty ones are not found. Each row is one version, whole."""
+
+class TableReader(Table):
+    """Opens `path` (PATH.rows, PATH.heap, PATH.index.N) for reading. FileNotFoundError, OSError, NotATableError."""
+
+    def __init__(self, path: str) -> None: ...
+
+class StagedRows:
+    """A batch for which room is held: `publish` cannot fail. One of publish and drop is called, once; a batch that is
+    let go of is dropped."""
+
+    def publish(self) -> None:
+        """Each row becomes its new version at once; rows become so one after another. Releases the GIL."""
+    def drop(self) -> None: ...
+
+class TableWriter(Table):
+    """The one writer. Its calls exclude each other, whatever threads they come from; reads go on meanwhile."""
+
+    @staticmethod
+    def create(
+        path: str, cells: Sequence[Cell], *, max_rows: int, max_bytes: int, fingerprint: bytes = ..., set_id: int = 0
+    ) -> TableWriter:
+        """New files; those that were there are unlinked (who has them open keeps them). `max_bytes`: of the rows, the
+        heap and the index together. ValueError for bad cells; OSError (full disk: errno ENOSPC); NotATableError where
+        another writer has what is there."""
+    @staticmethod
+    def attach(
+        path: str, cells: Sequence[Cell], *, max_rows: int, max_bytes: int, fingerprint: bytes = ...
+    ) -> TableWriter:
+        """Goes on with files that another writer left, in good order or not: every row is as that writer published it
+        last. FileNotFoundError, OSError; NotATableError: create them anew. `max_bytes` may not be above what the
+        table was created with."""
+    def stage(
+        self,
+        ids: Sequence[str],
+        cells: Sequence[CellWrite],
+        written_ms: NDArray[np.int64] | int,
+        keys: NDArray[np.int64] | None = None,
+    ) -> StagedRows:
+        """Holds room for an upsert of distinct ids beside what is held already. Cells that are not named keep their
+        value and time (missing in a new row); so does a key where `keys` is None or has -1. Keys: 0 to 2^40 - 2.
+        Arrays are borrowed and must not change until publish. TableFullError, OSError, MemoryError: nothing is held."""
+    def delete(self, ids: Sequence[str]) -> int:
+        """Removes rows; how many there were. Cannot fail for want of room."""
+    def intern(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Of a dictionary (a table without cells, never deleted from): codes, given to those that have none. All or
+        none: TableFullError, OSError, MemoryError."""
+    def ids(self, start: int, most: int) -> tuple[list[str], int]:
+        """Ids of live rows from a place on (0: the first), about `most` of them, and the next place; 0: that was all.
+        While rows are written, a row can be missed or come twice."""
+    def set_applied(self, number: int) -> None: ...
+    def set_clean(self, is_clean: bool, boot: bytes) -> None: ...
+    def retire(self) -> None: ...
+    def flush(self) -> None:
+        """Writes everything to the disk (msync). OSError."""
