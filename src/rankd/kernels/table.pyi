@@ -48,11 +48,13 @@ class CellWrite(NamedTuple):
     times_ms: NDArray[np.int64] | None = None
 
 class CellRead(NamedTuple):
-    """How one cell is read. `part`: "number": f32, i64 (divided by `divisor`) and bool come out as float64, with
-    `missing` where there is none; "stored": as they are, missing as NaN, the least int64, -1; "time": when the value was
-    written, int64 ms (of a cell that is not timed: when its row was last written), the least int64 where there is no
-    value. Other kinds are the same in "number" and "stored". `ttl_ms`: a value of a timed cell is missing from so long
-    after its write on; 0: never."""
+    """How one cell is read.
+
+    `part`: "number": f32, i64 (divided by `divisor`) and bool come out as float64, with `missing` where there is none;
+    "stored": as they are, missing as NaN, the least int64, -1; "time": when the value was written, int64 ms (of a cell
+    that is not timed: when its row was last written), the least int64 where there is no value. Other kinds are the same
+    in "number" and "stored". `ttl_ms`: a value of a timed cell is missing from so long after its write on; 0: never.
+    """
 
     cell: int
     part: str = "number"
