@@ -10,11 +10,11 @@ import click
 
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import json_option, print_json, print_table, read_workspace, workspace_argument
-from rankd.errors import ConfigError, Problem, WorkspaceError
+from rankd.errors import Problem, WorkspaceError
 
 if TYPE_CHECKING:
-    from rankd.models.scorer import LoadedModel
-    from rankd.workspace import Workspace
+    from rankd.ranking.plan import Plan
+    from rankd.server.configuration import ModelFile
 
 
 @dataclass(slots=True)
@@ -65,56 +65,38 @@ def check(directory: Path) -> Findings:
         workspace = read_workspace(directory)
     except WorkspaceError as error:
         return Findings(problems=list(error.problems))
-    findings = Findings(entities={e.name: {"signals": len(e.signals)} for e in workspace.schema.entities.values()})
-    models = _check_models(workspace, findings)
-    _check_profiles(workspace, models, findings)
-    return findings
-
-
-def _check_models(workspace: Workspace, findings: Findings) -> dict[str, LoadedModel]:
-    from rankd.models import load_model
-
-    loaded = {}
-    for name, spec in workspace.models.items():
-        try:
-            model = loaded[name] = load_model(spec)
-        except ConfigError as error:
-            path = f"models.{name}.file"
-            # The file's own place, such as shop.txt:12, belongs to the message; `where` is rankd.yaml's.
-            findings.problems.append(Problem(workspace.place(path), path, str(error)))
-            continue
-        findings.models[name] = {
-            "version": model.version,
-            "format": spec.format,
-            "features": len(model.scorer.feature_names),
-            # Only models of trees have them.
-            "trees": getattr(getattr(model.scorer, "forest", None), "trees", None),
-        }
-    return loaded
-
-
-def _check_profiles(workspace: Workspace, models: dict[str, LoadedModel], findings: Findings) -> None:
-    from rankd.ranking.build import build_plan
+    from rankd.server.configuration import inspect_workspace
     from rankd.signals.categories import CategoryTable
 
-    categories = CategoryTable()
-    for name, profile in workspace.profiles.items():
-        if profile.model is not None and profile.model not in models:
-            continue  # its file is the problem, and is reported
-        try:
-            plan = build_plan(profile, workspace.schema, categories, models)
-        except ConfigError as error:
-            path = error.where or f"profiles.{name}"
-            findings.problems.append(Problem(workspace.place(path), path, error.message))
-            continue
-        findings.profiles[name] = {
-            "version": plan.versions.profile,
-            "entity": profile.entity,
-            "features": len(profile.features),
-            "base": profile.base is not None,
-            "model": profile.model,
-            "rerank": profile.rerank_count,
-        }
+    inspection = inspect_workspace(workspace, CategoryTable())
+    return Findings(
+        problems=inspection.problems,
+        entities={e.name: {"signals": len(e.signals)} for e in workspace.schema.entities.values()},
+        profiles={name: _profile_facts(plan) for name, plan in inspection.plans.items()},
+        models={name: _model_facts(file) for name, file in inspection.models.items()},
+    )
+
+
+def _model_facts(file: ModelFile) -> dict[str, Any]:
+    scorer = file.model.scorer
+    return {
+        "version": file.model.version,
+        "format": file.spec.format,
+        "features": len(scorer.feature_names),
+        # Only models of trees have them.
+        "trees": getattr(getattr(scorer, "forest", None), "trees", None),
+    }
+
+
+def _profile_facts(plan: Plan) -> dict[str, Any]:
+    return {
+        "version": plan.versions.profile,
+        "entity": plan.profile.entity,
+        "features": len(plan.profile.features),
+        "base": plan.profile.base is not None,
+        "model": plan.profile.model,
+        "rerank": plan.profile.rerank_count,
+    }
 
 
 def _print(findings: Findings) -> None:

@@ -34,7 +34,7 @@ ResultT = TypeVar("ResultT")
 
 
 class RankingService:
-    """The methods of rankd.v1.RankingService over fixed plans and a store."""
+    """The methods of rankd.v1.RankingService over plans and a store. A call takes its plan once, when it begins."""
 
     def __init__(
         self, plans: Mapping[str, Plan], store: SignalStore, limits: RequestLimits, dispatcher: Dispatcher
@@ -44,6 +44,10 @@ class RankingService:
         self._limits = limits
         self._dispatcher = dispatcher
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="rankd-rank")
+
+    def replace(self, plans: Mapping[str, Plan]) -> None:
+        """Calls that begin from now on are answered by these plans."""
+        self._plans = plans
 
     def close(self) -> None:
         """Lets the threads end. Call when no call is in flight."""

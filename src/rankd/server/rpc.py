@@ -75,9 +75,13 @@ class Dispatcher:
         self.tracer = tracer
         self.root_attributes: Attributes = {}
         self.in_flight = 0
-        self._default_deadline_s = None if default_deadline_ms is None else default_deadline_ms / 1e3
+        self.set_default_deadline(default_deadline_ms)
         self._refusals = Brake()
         self._faults = Brake()
+
+    def set_default_deadline(self, default_deadline_ms: float | None) -> None:
+        """The deadline of calls that begin from now on without one; None: none."""
+        self._default_deadline_s = None if default_deadline_ms is None else default_deadline_ms / 1e3
 
     def handler(self, method: str, request_type: type[RequestT], run: Run[RequestT]) -> Handler:
         """The handler of `method` ("rankd.v1.RankingService/Rank") for grpc.aio, without (de)serializers."""

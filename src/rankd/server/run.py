@@ -11,13 +11,10 @@ from typing import Final
 
 from rankd import __version__
 from rankd.errors import ConfigError
-from rankd.models.load import load_model
-from rankd.models.scorer import LoadedModel
-from rankd.ranking.build import build_plan
-from rankd.ranking.plan import Plan
+from rankd.server.configuration import Configuration, load_configuration
+from rankd.server.reload import Reloader
 from rankd.server.server import Server
 from rankd.signals.embedded import OnProgress, open_embedded
-from rankd.signals.store import SignalStore
 from rankd.telemetry import logs
 from rankd.telemetry.tracing import Tracer, start_tracing
 from rankd.workspace import TracingSettings, Workspace
@@ -60,7 +57,10 @@ def loop_factory(event_loop: str) -> Callable[[], asyncio.AbstractEventLoop] | N
 async def serve(workspace: Workspace) -> None:
     """Starts, waits for a signal, drains."""
     started = time.perf_counter()
-    server = await start_server(workspace)
+    loop = asyncio.get_running_loop()
+    early = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, early.set)  # by default it would end a process that is still loading
+    server, reloader = await start_server(workspace)
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -68,18 +68,22 @@ async def serve(workspace: Workspace) -> None:
             server.hurry()
         stopping.set()
 
-    loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reloader.request)
+    reloader.start()
+    if early.is_set():
+        reloader.request()
     logger.info(_greeting(server, workspace, time.perf_counter() - started))
     await stopping.wait()
+    await reloader.close()
     await server.drain()
-    for number in _SIGNALS:
+    for number in (*_SIGNALS, signal.SIGHUP):
         loop.remove_signal_handler(number)
 
 
-async def start_server(workspace: Workspace) -> Server:
-    """A serving server. Health answers NOT_SERVING while models and signals are loaded."""
+async def start_server(workspace: Workspace) -> tuple[Server, Reloader]:
+    """A serving server, and what reloads it. Health answers NOT_SERVING while models and signals are loaded."""
     server = Server(workspace.settings, tracer_for(workspace.settings.tracing))
     await server.start_health()
     try:
@@ -88,7 +92,9 @@ async def start_server(workspace: Workspace) -> Server:
             workspace.schema, workspace.data_dir, limits.max_rows_per_entity, on_progress=progress_log()
         )
         try:
-            await server.start(await build_plans(workspace, store), store)
+            # Reading and checking a large forest takes a while; health keeps answering.
+            configuration = await asyncio.to_thread(load_configuration, workspace, store.categories)
+            await server.start(configuration.plans, store)
         except BaseException:
             await store.close()
             raise
@@ -96,7 +102,12 @@ async def start_server(workspace: Workspace) -> Server:
         server.hurry()
         await server.stop()
         raise
-    return server
+
+    def swap(to: Configuration) -> None:
+        server.replace(to)
+        logs.configure(to.workspace.settings.server.log.format, to.workspace.settings.server.log.level)
+
+    return server, Reloader(configuration, store.categories, swap)
 
 
 def progress_log(clock: Callable[[], float] = time.monotonic) -> OnProgress:
@@ -123,18 +134,6 @@ def tracer_for(settings: TracingSettings) -> Tracer | None:
         sample_ratio=settings.sample_ratio,
         export_timeout_s=settings.export_timeout_ms / 1e3,
     )
-
-
-async def build_plans(workspace: Workspace, store: SignalStore) -> dict[str, Plan]:
-    """Loads every model and compiles every profile, or raises ConfigError with the first place at fault."""
-    models: dict[str, LoadedModel] = {}
-    for name, spec in workspace.models.items():
-        # Reading and checking a large forest takes a while; health keeps answering.
-        models[name] = await asyncio.to_thread(load_model, spec)
-    return {
-        name: build_plan(profile, workspace.schema, store.categories, models)
-        for name, profile in workspace.profiles.items()
-    }
 
 
 def _greeting(server: Server, workspace: Workspace, seconds: float) -> str:

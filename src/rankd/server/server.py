@@ -27,6 +27,7 @@ from grpc_reflection.v1alpha import reflection
 from rankd.errors import ConfigError
 from rankd.limits import RequestLimits
 from rankd.ranking.plan import Plan
+from rankd.server.configuration import Configuration
 from rankd.server.health import SERVICE as HEALTH
 from rankd.server.health import Health
 from rankd.server.ranking_service import RankingService
@@ -115,6 +116,13 @@ class Server:
         await server.start()
         self._server = server
         self._health.set_serving(True)
+
+    def replace(self, configuration: Configuration) -> None:
+        """Calls that begin from now on are answered by another configuration; those in flight end with theirs."""
+        self._settings = configuration.workspace.settings.server
+        self._dispatcher.set_default_deadline(self._settings.default_deadline_ms)
+        if self._ranking is not None:
+            self._ranking.replace(configuration.plans)
 
     def hurry(self) -> None:
         """Makes a drain that waits, or begins later, not wait any longer."""

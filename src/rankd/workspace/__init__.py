@@ -1,8 +1,8 @@
 """Floor 2: rankd.yaml, read and checked. See docs/workspace.md."""
 
-from rankd.workspace.environment import Override
+from rankd.workspace.environment import Override, setting_values
 from rankd.workspace.load import FILE_NAME, Workspace, json_schema, load_workspace
-from rankd.workspace.settings import LogSettings, ServerSettings, Settings, TracingSettings
+from rankd.workspace.settings import LogSettings, ReloadSettings, ServerSettings, Settings, TracingSettings
 from rankd.workspace.values import Address, parse_address
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Address",
     "LogSettings",
     "Override",
+    "ReloadSettings",
     "ServerSettings",
     "Settings",
     "TracingSettings",
@@ -17,4 +18,5 @@ __all__ = [
     "json_schema",
     "load_workspace",
     "parse_address",
+    "setting_values",
 ]

@@ -8,6 +8,7 @@ without two underscores, such as RANKD_DATA, are not settings.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,14 @@ def settings_paths() -> list[tuple[str, ...]]:
         return [leaf for key in keys for leaf in below((*path, key))] if keys else [path]
 
     return [leaf for section in Settings.sections() for leaf in below((section,))]
+
+
+def setting_values(settings: Settings) -> dict[str, Any]:
+    """Every single setting by its path, such as server.limits.max_candidates."""
+    return {
+        path_text(path): functools.reduce(lambda section, name: getattr(section, name), path, settings)
+        for path in settings_paths()
+    }
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[list[Override], list[Problem]]:

@@ -22,9 +22,20 @@ from rankd.workspace.explain import report_errors
 from rankd.workspace.sections import MODEL_FORMATS, ModelFormat, ModelSection, ProfileSection, Root, SignalSection
 from rankd.workspace.settings import Settings
 from rankd.workspace.values import one_of, parse_duration, parse_type
+from rankd.workspace.watch import FileState, file_state
 from rankd.workspace.yaml_text import Document, parse_document, path_text, shown
 
 FILE_NAME = "rankd.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a workspace was read from. `file`: absolute; its links are followed by each reading. `state`: as it was."""
+
+    file: Path
+    state: FileState | None
+    environ: Mapping[str, str]
+    overrides: tuple[Override, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class Workspace:
     """A configuration as declared, before anything is compiled or loaded.
 
     `root` is the absolute directory of the file `path`; model paths are absolute. `places` says
-    where things were written ("rankd.yaml:12") by path, such as profiles.search.base.
+    where things were written ("rankd.yaml:12") by path, such as profiles.search.base. `inputs`: to read it again.
     """
 
     root: Path
@@ -42,6 +53,7 @@ class Workspace:
     models: Mapping[str, ModelSpec]
     settings: Settings
     places: Mapping[str, str] = field(repr=False, compare=False)
+    inputs: Inputs = field(repr=False, compare=False)
 
     @property
     def data_dir(self) -> Path | None:
@@ -55,6 +67,10 @@ class Workspace:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self.places[path]
 
+    def reread(self) -> Workspace:
+        """The workspace as it is now, with the same environment and overrides. WorkspaceError as for load_workspace."""
+        return load_workspace(self.inputs.file, self.inputs.environ, self.inputs.overrides)
+
 
 def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[Override] = ()) -> Workspace:
     """Reads a workspace: a directory with rankd.yaml, or the file itself.
@@ -62,8 +78,15 @@ def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[O
     `environ` gives settings (see environment.py), `overrides` those of the command line, which win.
     Raises WorkspaceError with every problem found.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    document = parse_document(_read_text(file), file.name)
+    file = path.absolute() / FILE_NAME if path.is_dir() else path.absolute()
+    overrides = tuple(overrides)
+    state = file_state(file)
+    text = _read_text(file)
+    if file_state(file) != state:
+        raise WorkspaceError(
+            [Problem(file.name, "", "expected a file at rest, it was changed while it was being read")]
+        )
+    document = parse_document(text, file.name)
     if document.value is None:
         raise WorkspaceError(
             [Problem(file.name, "", 'expected a workspace, got an empty file; begin with "version: 1"')]
@@ -79,15 +102,17 @@ def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[O
     _check_references(document)
     if root is None or document.problems:
         raise WorkspaceError(_in_file_order(document.problems))
-    directory = file.resolve().parent
+    # Of the directory, not of the file: where that is a link, as in a mounted ConfigMap, models stand beside the link.
+    directory = file.parent.resolve()
     return Workspace(
         root=directory,
-        path=file.resolve(),
+        path=directory / file.name,
         schema=_schema(root.schema_),
         profiles={name: _profile(name, section) for name, section in root.profiles.items()},
         models={name: _model(name, section, directory) for name, section in root.models.items()},
         settings=Settings(server=root.server, tracing=root.tracing),
         places={path_text(path): place for path, place in document.places.items()},
+        inputs=Inputs(file, state, environ, overrides),
     )
 
 

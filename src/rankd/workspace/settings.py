@@ -100,6 +100,15 @@ class LogSettings(Section):
     """text for people, json (an object a line) for machines."""
 
 
+class ReloadSettings(Section):
+    """Taking over changed profiles and models while serving."""
+
+    watch: bool = True
+    """Look whether rankd.yaml or a model file has changed. SIGHUP reloads with or without it."""
+    interval_seconds: float = Field(default=1.0, ge=0.05, le=3_600)
+    """How often to look. What has changed is read when two looks in a row have found the same."""
+
+
 class ServerSettings(Section):
     """The gRPC server."""
 
@@ -125,6 +134,8 @@ class ServerSettings(Section):
     """Bounds on requests."""
     log: LogSettings = LogSettings()
     """Logging."""
+    reload: ReloadSettings = ReloadSettings()
+    """Hot reload."""
 
     @property
     def listen_address(self) -> Address:
