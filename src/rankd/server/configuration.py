@@ -37,7 +37,6 @@ class ModelFile:
 
     spec: ModelSpec
     state: FileState
-    sha256: str
     model: LoadedModel
 
 
@@ -129,27 +128,25 @@ def _load(spec: ModelSpec, known: ModelFile | None) -> ModelFile:
     state = file_state(path)
     if known is not None and (known.spec, known.state) == (spec, state):
         return known
-    digest = _sha256(path)
-    same = known is not None and known.sha256 == digest and _but_path(known.spec) == _but_path(spec)
-    if known is not None and same:
+    if known is not None and _but_path(known.spec) == _but_path(spec) and _has_version(path, known):
         model = known.model
     else:
         model = load_model(spec)
         _try(model, spec)
     if state is None or file_state(path) != state:
         raise ModelFileError("was changed while it was being read", str(path))
-    return ModelFile(spec, state, digest, model)
+    return ModelFile(spec, state, model)
 
 
-def _sha256(path: Path) -> str:
-    """Of the file's bytes; "" if it cannot be read, which load_model then says better."""
+def _has_version(path: Path, known: ModelFile) -> bool:
+    """Whether another file has the content of `known`. A compiled model is not read for that: to map it is quicker."""
     try:
-        if not path.is_file():  # a pipe would block
-            return ""
+        if known.spec.format == "compiled" or not path.is_file():  # a pipe would block
+            return False
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
-        return ""
+            return known.model.version.endswith("@" + hashlib.file_digest(file, "sha256").hexdigest()[:12])
+    except (OSError, ValueError):  # load_model says it better
+        return False
 
 
 def _but_path(spec: ModelSpec) -> tuple[str, str, tuple[str, ...] | None]:

@@ -39,6 +39,9 @@ RELOADABLE: Final = (
 RETRY_S: Final = (1.0, 60.0)
 """After a failure that is not the workspace's fault: the first and the longest wait before it is tried again."""
 
+READ_TRIES: Final = 3
+"""How often files are read that change while they are being read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -92,13 +95,18 @@ class Reloader:
     """See the module's docstring."""
 
     def __init__(
-        self, configuration: Configuration, categories: Categories, swap: Callable[[Configuration], None]
+        self,
+        configuration: Configuration,
+        categories: Categories,
+        swap: Callable[[Configuration], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`configuration`: the one being served. `swap` is called on the event loop with the next one; it exchanges
         references and returns at once. `categories` give codes from a thread."""
         self._configuration = configuration
         self._categories = categories
         self._swap = swap
+        self._clock = clock
         self._watch = FileWatch(configuration.files)
         self._running: asyncio.Task[ReloadResult] | None = None
         self._waiting: asyncio.Task[ReloadResult] | None = None
@@ -149,9 +157,15 @@ class Reloader:
     async def _watch_files(self) -> None:
         while True:
             await asyncio.sleep(self._settings.interval_seconds)
-            # A file system may be slow to answer.
-            if self._settings.watch and await asyncio.to_thread(self._watch.look) and time.monotonic() >= self._retry_s:
-                await self.reload()
+            if self._settings.watch:
+                await self.look()
+
+    async def look(self) -> ReloadResult | None:
+        """Looks at the files once; reloads if they have changed and are as the last look found them."""
+        # On a thread: a file system may be slow to answer.
+        if await asyncio.to_thread(self._watch.look) and self._clock() >= self._retry_s:
+            return await self.reload()
+        return None
 
     def _ask(self) -> asyncio.Task[ReloadResult]:
         if self._waiting is None:
@@ -191,11 +205,20 @@ class Reloader:
             self._retry_s = self._retry_wait_s = 0.0
         else:
             self._retry_wait_s = min(max(RETRY_S[0], 2 * self._retry_wait_s), RETRY_S[1])
-            self._retry_s = time.monotonic() + self._retry_wait_s
+            self._retry_s = self._clock() + self._retry_wait_s
 
 
 def _prepare(before: Configuration, categories: Categories) -> _Attempt:
     """Reads, checks, loads, compiles and tries, on a thread. Never raises: what was wrong is in the attempt."""
+    for _ in range(READ_TRIES):
+        attempt = _read(before, categories)
+        if all(file_state(path) == state for path, state in attempt.files.items()):
+            return attempt
+        # Half old, half new, whatever came of it.
+    return _Attempt(error="expected files at rest, they kept changing while they were being read", is_final=False)
+
+
+def _read(before: Configuration, categories: Categories) -> _Attempt:
     inputs = before.workspace.inputs
     attempt = _Attempt(files={inputs.file: file_state(inputs.file)})
     try:

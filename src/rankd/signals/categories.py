@@ -6,6 +6,7 @@ same code. It only grows: a code, once given, means the same string while the pr
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ class CategoryTable:
         self._codes: dict[str, int] = {}
         self._texts: list[str] = []
         self._max_categories = max_categories
+        self._lock = threading.Lock()  # expressions are compiled on a thread while the loop takes writes
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -36,15 +38,16 @@ class CategoryTable:
 
     def intern_all(self, texts: Iterable[str]) -> None:
         """Gives every string a code, or none of them (StoreFullError)."""
-        new = self.unknown(texts)
-        if len(self._texts) + len(new) > self._max_categories:
-            raise StoreFullError(
-                f"expected at most {self._max_categories} distinct category strings over all signals, "
-                f"got {len(new)} more with {len(self._texts)} known"
-            )
-        for text in new:
-            self._codes[text] = len(self._texts)
-            self._texts.append(text)
+        with self._lock:
+            new = self.unknown(texts)
+            if len(self._texts) + len(new) > self._max_categories:
+                raise StoreFullError(
+                    f"expected at most {self._max_categories} distinct category strings over all signals, "
+                    f"got {len(new)} more with {len(self._texts)} known"
+                )
+            for text in new:
+                self._texts.append(text)
+                self._codes[text] = len(self._texts) - 1
 
     def unknown(self, texts: Iterable[str]) -> list[str]:
         """The distinct strings without a code, in their order."""
