@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact real bench bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact fuzz-wire real bench bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -57,6 +57,9 @@ count-instructions: ## instructions of the kernels on fixed inputs beside those 
 fuzz-exact: setup-dev ## 10,000,000 fuzzed scores against LightGBM's, CatBoost's and XGBoost's own (some ten minutes)
 	@$(PY) tests/models/fuzz_exact.py $(FUZZ_ARGS)
 
+fuzz-wire: setup-dev ## 1,000,000 fuzzed requests, in C and by protobuf (some ten minutes)
+	@RANKD_FUZZ_SCALE=100 $(PYTEST) -q -s tests/kernels/test_wire_fuzz.py $(FUZZ_ARGS)
+
 real: setup-dev ## rank real catalogues and judgments (data: RANKD_DATA, default ../shared/data)
 	@$(PY) tests/real/run.py
 
@@ -78,8 +81,9 @@ wheel-test: setup-dev ## build sdist and wheel, install it elsewhere, test that
 lock: setup-dev ## resolve constraints.txt anew (needs python3.11, 3.12 and 3.13)
 	@$(PY) tools/lock.py
 
-wire-lock: setup ## record additions to the contracts in protos/wire.lock
+wire-lock: setup ## record additions to the contracts in protos/wire.lock and csrc/rk_wire_fields.h
 	@$(PY) tools/wire_lock.py --update
+	@$(PY) tools/wire_fields.py --update
 
 clean: ## remove .venv and everything generated
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

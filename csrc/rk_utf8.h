@@ -2,7 +2,9 @@
 #ifndef RK_UTF8_H
 #define RK_UTF8_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* The code point at *at, which moves on by 1 to 4 bytes and never past `end`. A byte that starts no
  * well-formed sequence is a character of its own, U+DC80 .. U+DCFF (as Python's surrogateescape). */
@@ -30,6 +32,34 @@ static inline uint32_t rk_utf8_next(const uint8_t **at, const uint8_t *end)
     }
     *at = s + 1;
     return 0xDC00 | first;
+}
+
+/* Whether all of it is well-formed: no overlong forms, no surrogates, nothing above U+10FFFF (Unicode, table 3-7). */
+static inline int rk_utf8_valid(const uint8_t *s, size_t length)
+{
+    size_t i = 0;
+    while (i < length) {
+        if (length - i >= 8) {
+            uint64_t eight;
+            memcpy(&eight, s + i, 8);
+            if (!(eight & UINT64_C(0x8080808080808080))) {
+                i += 8;
+                continue;
+            }
+        }
+        uint8_t first = s[i++];
+        if (first < 0x80) continue;
+        if (first < 0xC2 || first > 0xF4) return 0;
+        size_t more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+        if (length - i < more) return 0;
+        uint8_t least = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+        uint8_t most = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+        if (s[i] < least || s[i] > most) return 0;
+        for (size_t j = 1; j < more; j++)
+            if ((s[i + j] & 0xC0) != 0x80) return 0;
+        i += more;
+    }
+    return 1;
 }
 
 #endif

@@ -1,11 +1,12 @@
 /* rk_wire_rank: the messages of rankd.v1.RankingService, from and to protobuf's wire format.
  *
- * Decoding accepts exactly what protobuf's own parser accepts, and gives what it would give: unknown fields and groups
- * are skipped, a later scalar wins, sub-messages that come twice are merged, repeated fields go on, packed or not,
- * map entries with one key: the later wins, oneof: the later wins (or merges, if it is the same message), strings are
- * checked to be UTF-8, varints may be overlong to ten bytes, nesting is bounded at 100. No meaning is checked here: no limits,
- * no names. Views point into the request's bytes, which must outlive them; arrays that need a copy (split or unpacked
- * fields, unaligned numbers) are in the arena.
+ * Decoding accepts exactly what protobuf's own parser (upb) accepts, and gives what it would give: unknown fields and
+ * groups are skipped, a later scalar wins, sub-messages that come twice are merged, repeated fields go on, packed or not,
+ * map entries with one key: the later wins (one with a field besides key and value is no entry), oneof: the later wins
+ * (or merges, if it is the same message), strings are checked to be UTF-8, varints may be overlong to ten bytes, nesting
+ * is bounded at 100. No meaning is checked here: no limits, no names. Views point into the request's bytes, which must
+ * outlive them; arrays that need a copy (split or unpacked fields, unaligned numbers) are in the arena.
+ * After a fault what a message has is not defined, but it points nowhere else.
  */
 #ifndef RK_WIRE_RANK_H
 #define RK_WIRE_RANK_H
@@ -99,11 +100,11 @@ rk_wire_status rk_wire_decode_rank(const uint8_t *bytes, size_t length, rk_arena
 rk_wire_status rk_wire_decode_score(const uint8_t *bytes, size_t length, rk_arena *arena, rk_wire_request *request);
 rk_wire_status rk_wire_decode_batch(const uint8_t *bytes, size_t length, rk_arena *arena, rk_wire_batch *batch);
 
-/* A named column of floats or doubles to be written: values[order[i]], i < count; order NULL: values[i]. */
+/* A named column of numbers to be written. */
 typedef struct {
     rk_text name;
     const float *values;
-    const double *doubles; /* of ScoreResponse.outputs, instead of `values` */
+    const double *doubles; /* of ScoreResponse.outputs, instead of `values`; else NULL */
 } rk_wire_named;
 
 typedef struct {
@@ -141,8 +142,9 @@ typedef struct {
 } rk_wire_scores;
 
 /* The exact size of the encoded message, then the message itself to `out`, which has that many bytes; it returns its end.
- * Fields are written in the order of their numbers, repeated numbers packed, defaults left out: the bytes are those that
- * protobuf itself would write. */
+ * Fields are written in the order of their numbers, repeated numbers packed, defaults left out, `versions` always there:
+ * the bytes are those that protobuf itself would write (`more` comes last, whatever its numbers). Texts are not checked
+ * to be UTF-8. Positions are below 2^32 and inside `ids`; answers are of at most INT32_MAX bytes, as protobuf's. */
 size_t rk_wire_answer_size(const rk_wire_answer *answer);
 uint8_t *rk_wire_encode_answer(const rk_wire_answer *answer, uint8_t *out);
 size_t rk_wire_scores_size(const rk_wire_scores *scores);

@@ -106,10 +106,10 @@ class _Walker:
         if self._steps > MAX_STEPS:
             raise _Found(WireFault("", f"a fault somewhere after byte {at}"))
 
-    def _tag(self, at: int, end: int, path: str) -> tuple[int, int, int]:
+    def _tag(self, at: int, end: int, path: str, least: int = 1) -> tuple[int, int, int]:
         self._step(at)
         tag, after = self._varint(at, end, path, 5, "tag")
-        if tag >> 32 or not tag >> 3:
+        if tag >> 32 or tag >> 3 < least:
             raise _fault(path, "an invalid field number", at)
         return tag >> 3, tag & 7, after
 
@@ -167,7 +167,7 @@ class _Walker:
             raise _fault(path, "nesting that is too deep", at)
         while at < end:
             start = at
-            inner, wire_type, at = self._tag(at, end, path)
+            inner, wire_type, at = self._tag(at, end, path, least=0)  # protobuf looks at no numbers in there
             if wire_type == _END_GROUP:
                 if inner == number:
                     return at
