@@ -160,7 +160,7 @@ rk_table_status rk_table_create(const char *path, const rk_table_options *option
 rk_table_status rk_table_attach(const char *path, const rk_table_options *options, rk_table **table);
 
 /* Values of one cell for some ids of a batch. Of a text, set or map, values are joined and `lengths` says how many
- * elements each has. Positions of `rows` and `clears` are disjoint; of a position that comes twice the later counts. */
+ * elements each has. Positions of `rows` and of `clears` ascend, and are disjoint. */
 typedef struct {
     uint32_t cell;
     const int64_t *rows; /* `count` positions in the batch's ids */

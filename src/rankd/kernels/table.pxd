@@ -1,6 +1,6 @@
 # Mirrors csrc/rk_table.h, which states the contract, as far as other kernels need it.
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from rankd.kernels.id_index cimport rk_id
 from rankd.kernels.program cimport rk_column
@@ -46,6 +46,7 @@ cdef class Table:
     # Valid while the object lives, closed or not; NULL only while it is being made.
     cdef rk_table *table
     cdef bint is_closed
+    cdef object _path
     cdef int check_open(self) except -1
 
 
@@ -54,3 +55,10 @@ cdef class TableReading:
     cdef rk_table_reading *reading
     cdef readonly Table owner
     cdef tuple _wanted
+    cdef object _column(self, _Memory memory, Py_ssize_t i, const rk_column *column)
+
+
+cdef class _Memory:
+    # An arena that lives as long as the arrays that look into it.
+    cdef rk_arena *arena
+    cdef object view(self, const void *data, int type_number, Py_ssize_t rows, Py_ssize_t width)

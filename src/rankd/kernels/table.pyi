@@ -32,10 +32,10 @@ class Cell(NamedTuple):
 class CellWrite(NamedTuple):
     """Values of one cell for some ids of a batch.
 
-    `rows`: positions in the ids, distinct, int64 (n,). `values`: f32 float32 (n,), i64 int64 (n,), bool int8 (n,) of
+    `rows`: positions in the ids, ascending, int64 (n,). `values`: f32 float32 (n,), i64 int64 (n,), bool int8 (n,) of
     0 and 1, code int32 (n,), vector float32 (n, width); text uint8, set and map int32: the values' bytes or codes
     (ascending and distinct within one), joined, with `lengths` int64 (n,); `map_values` float32, beside a map's codes.
-    `clear_rows`: positions whose value becomes missing, int64. `times_ms`: of a timed cell, the write time of each
+    `clear_rows`: other positions, ascending, whose value becomes missing, int64. `times_ms`: of a timed cell, the write time of each
     value, int64 (n,); None: the row's.
     """
 

@@ -1,0 +1,114 @@
+/* The heap: segments that are filled from their start on. A segment that no live row refers to is filled anew; slow
+ * readers of what was there find their row's sequence number changed. */
+#include "rk_table_internal.h"
+
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static uint64_t segment_end(uint64_t segment, uint64_t file_bytes)
+{
+    return least((segment + 1) * RK_SEGMENT_BYTES, file_bytes);
+}
+
+static uint64_t segment_start(uint64_t segment) { return segment ? segment * RK_SEGMENT_BYTES : RK_FILE_HEAD; }
+
+static uint64_t segment_count(uint64_t file_bytes) { return (file_bytes + RK_SEGMENT_BYTES - 1) / RK_SEGMENT_BYTES; }
+
+static int is_free(const rk_writer *writer, uint64_t segment)
+{
+    return !writer->live[segment] && segment != writer->segment;
+}
+
+/* Bytes of values that surely fit between two places: at the end a value may not, and then goes elsewhere. */
+static uint64_t surely(uint64_t from, uint64_t to, uint64_t largest)
+{
+    return to - from > largest ? to - from - largest : 0;
+}
+
+/* Bytes of values that surely fit if the file had so many bytes. */
+static uint64_t room(const rk_writer *writer, uint64_t file_bytes)
+{
+    uint64_t end = segment_end(writer->segment, file_bytes), largest = writer->largest_value, total = 0;
+    if (writer->bump < end) total = surely(writer->bump, end, largest);
+    for (uint64_t s = 0; s < segment_count(file_bytes); s++) {
+        if (is_free(writer, s)) total += surely(segment_start(s), segment_end(s, file_bytes), largest);
+    }
+    return total;
+}
+
+uint64_t rk_writer_total_bytes(const rk_table *table)
+{
+    const rk_writer *writer = table->writer;
+    return table->header->header_bytes + writer->row_capacity * 8 * table->row_words + writer->heap_bytes +
+           writer->map->bytes;
+}
+
+static rk_table_status grow(rk_table *table, uint64_t file_bytes)
+{
+    rk_writer *writer = table->writer;
+    file_bytes = (file_bytes + RK_PAGE - 1) / RK_PAGE * RK_PAGE;
+    if (file_bytes <= writer->heap_bytes) return RK_TABLE_OK;
+    if (file_bytes - writer->heap_bytes > writer->max_bytes - rk_writer_total_bytes(table)) return RK_TABLE_FULL_BYTES;
+    rk_table_status status = rk_grow_file(table->heap_fd, writer->heap_bytes, file_bytes);
+    if (!status) writer->heap_bytes = file_bytes;
+    return status;
+}
+
+rk_table_status rk_writer_heap_room(rk_table *table, uint64_t bytes)
+{
+    rk_writer *writer = table->writer;
+    uint64_t now = writer->heap_bytes;
+    /* A segment at the file's end is made longer before another is begun. */
+    int at_end = now < (writer->segment + 1) * RK_SEGMENT_BYTES;
+    uint64_t target = now;
+    if (at_end && bytes + writer->largest_value > now - writer->bump) {
+        target = least(writer->bump + bytes + writer->largest_value, (writer->segment + 1) * RK_SEGMENT_BYTES);
+    }
+    while (room(writer, target) < bytes) {
+        uint64_t lacking = bytes - room(writer, target);
+        target += lacking > writer->largest_value ? lacking : writer->largest_value + 8;
+    }
+    if (target == now) return RK_TABLE_OK;
+    rk_table_status status = grow(table, target + now / 16);
+    if (status) status = grow(table, target);
+    if (status && room(writer, writer->heap_bytes) >= bytes) return RK_TABLE_OK;
+    return status;
+}
+
+static void next_segment(rk_writer *writer)
+{
+    uint64_t count = segment_count(writer->heap_bytes), s = 0;
+    while (s < count && !is_free(writer, s)) s++;
+    writer->segment = s;
+    writer->bump = segment_start(s);
+}
+
+uint64_t rk_writer_take_heap(rk_table *table, uint64_t bytes)
+{
+    rk_writer *writer = table->writer;
+    if (!bytes) return RK_FILE_HEAD;
+    while (writer->bump + bytes > segment_end(writer->segment, writer->heap_bytes)) next_segment(writer);
+    uint64_t at = writer->bump;
+    writer->bump += bytes;
+    writer->live[writer->segment] += (uint32_t)bytes;
+    return at;
+}
+
+void rk_writer_free_heap(rk_table *table, uint64_t at, uint64_t bytes)
+{
+    table->writer->live[at / RK_SEGMENT_BYTES] -= (uint32_t)bytes;
+}
+
+void rk_writer_count_row(rk_table *table, const uint64_t *row, int is_live)
+{
+    rk_writer *writer = table->writer;
+    uint32_t sign = is_live ? 1 : UINT32_MAX; /* modulo 2^32 */
+    uint64_t id_bytes = row[1] & UINT32_MAX;
+    if (id_bytes > RK_INLINE_ID) writer->live[row[2] / RK_SEGMENT_BYTES] += sign * (uint32_t)rk_padded(id_bytes);
+    for (uint32_t c = 0; c < table->cell_count; c++) {
+        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
+        uint64_t ref = row[table->places[c].at / 8];
+        if (ref == RK_REF_MISSING) continue;
+        uint64_t bytes = rk_value_bytes(table->cells[c].kind, rk_ref_length(ref));
+        writer->live[rk_ref_at(ref) / RK_SEGMENT_BYTES] += sign * (uint32_t)bytes;
+    }
+}
