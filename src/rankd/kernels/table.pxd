@@ -23,6 +23,36 @@ cdef extern from "rk_table.h" nogil:
     ctypedef struct rk_table_reading:
         pass
 
+    cdef enum:
+        RK_TABLE_MAX_ID_BYTES
+        RK_TABLE_MAX_VALUE_BYTES
+        RK_CELL_F32
+        RK_CELL_I64
+        RK_CELL_BOOL
+        RK_CELL_CODE
+        RK_CELL_VECTOR
+        RK_CELL_TEXT
+        RK_CELL_SET
+        RK_CELL_MAP
+
+    ctypedef struct rk_cell:
+        int32_t kind
+        int32_t width
+        int32_t timed
+
+    ctypedef enum rk_table_status:
+        RK_TABLE_OK
+        RK_TABLE_NO_MEMORY
+        RK_TABLE_NO_SPACE
+        RK_TABLE_IO
+        RK_TABLE_FULL_ROWS
+        RK_TABLE_FULL_BYTES
+        RK_TABLE_NOT_A_TABLE
+        RK_TABLE_DAMAGED
+        RK_TABLE_OTHER
+        RK_TABLE_IN_USE
+        RK_TABLE_BAD_ARGUMENT
+
     ctypedef enum rk_table_part:
         RK_PART_NUMBER
         RK_PART_STORED
@@ -35,11 +65,16 @@ cdef extern from "rk_table.h" nogil:
         int64_t ttl_ms
         rk_table_part part
 
+    const rk_cell *rk_table_cells(const rk_table *table, uint32_t *count)
     rk_table_reading *rk_table_reading_new(const rk_table *table, const rk_table_column *columns, size_t count)
     void rk_table_reading_free(rk_table_reading *reading)
     int rk_table_read(const rk_table_reading *reading, const rk_id *ids, size_t n, int64_t now_ms, rk_arena *arena,
                       rk_column *columns, uint8_t *found)
     int64_t rk_table_code(const rk_table *dictionary, rk_id text)
+
+
+# Raises what a status means; `error`: errno, as it was after the call.
+cdef int check_status(rk_table_status status, int error, object path) except -1
 
 
 cdef class Table:

@@ -9,6 +9,11 @@ MAX_ID_BYTES: int
 MAX_VALUE_BYTES: int
 """Bytes of one text, of a set's codes, or of a map's codes and values, at most."""
 
+KINDS: tuple[str, ...]
+"""Kinds of cells, as Cell has them."""
+TYPES: tuple[int, ...]
+"""By kind, NumPy's number of the type that values have."""
+
 class TableFullError(Exception):
     """No room within `max_rows` or `max_bytes` (or the 2^31 - 256 rows that a table can have). `limit` names which:
     "max_rows" or "max_bytes". Nothing was changed."""
@@ -35,8 +40,8 @@ class CellWrite(NamedTuple):
     `rows`: positions in the ids, ascending, int64 (n,). `values`: f32 float32 (n,), i64 int64 (n,), bool int8 (n,) of
     0 and 1, code int32 (n,), vector float32 (n, width); text uint8, set and map int32: the values' bytes or codes
     (ascending and distinct within one), joined, with `lengths` int64 (n,); `map_values` float32, beside a map's codes.
-    `clear_rows`: other positions, ascending, whose value becomes missing, int64. `times_ms`: of a timed cell, the write time of each
-    value, int64 (n,); None: the row's.
+    `clear_rows`: other positions, ascending, int64: their value becomes missing. `times_ms`: of a timed cell, the write
+    time of each value, int64 (n,); None: the row's.
     """
 
     cell: int
@@ -117,6 +122,9 @@ class Table:
         """Of a dictionary: codes, -1: unknown."""
     def texts(self, codes: NDArray[np.int32]) -> list[str]:
         """Of a dictionary: texts. ValueError for a code that none has."""
+    def ids(self, start: int, most: int) -> tuple[list[str], int]:
+        """Ids of live rows from a place on (0: the first), about `most` of them, and the next place; 0: that was all.
+        While rows are written, a row can be missed or come twice."""
     def close(self) -> None: ...
 
 class TableReading:
@@ -129,52 +137,3 @@ class TableReader(Table):
     """Opens `path` (PATH.rows, PATH.heap, PATH.index.N) for reading. FileNotFoundError, OSError, NotATableError."""
 
     def __init__(self, path: str) -> None: ...
-
-class StagedRows:
-    """A batch for which room is held: `publish` cannot fail. One of publish and drop is called, once; a batch that is
-    let go of is dropped."""
-
-    def publish(self) -> None:
-        """Each row becomes its new version at once; rows become so one after another. Releases the GIL."""
-    def drop(self) -> None: ...
-
-class TableWriter(Table):
-    """The one writer. Its calls exclude each other, whatever threads they come from; reads go on meanwhile."""
-
-    @staticmethod
-    def create(
-        path: str, cells: Sequence[Cell], *, max_rows: int, max_bytes: int, fingerprint: bytes = ..., set_id: int = 0
-    ) -> TableWriter:
-        """New files; those that were there are unlinked (who has them open keeps them). `max_bytes`: of the rows, the
-        heap and the index together. ValueError for bad cells; OSError (full disk: errno ENOSPC); NotATableError where
-        another writer has what is there."""
-    @staticmethod
-    def attach(
-        path: str, cells: Sequence[Cell], *, max_rows: int, max_bytes: int, fingerprint: bytes = ...
-    ) -> TableWriter:
-        """Goes on with files that another writer left, in good order or not: every row is as that writer published it
-        last. FileNotFoundError, OSError; NotATableError: create them anew. `max_bytes` may not be above what the
-        table was created with."""
-    def stage(
-        self,
-        ids: Sequence[str],
-        cells: Sequence[CellWrite],
-        written_ms: NDArray[np.int64] | int,
-        keys: NDArray[np.int64] | None = None,
-    ) -> StagedRows:
-        """Holds room for an upsert of distinct ids beside what is held already. Cells that are not named keep their
-        value and time (missing in a new row); so does a key where `keys` is None or has -1. Keys: 0 to 2^40 - 2.
-        Arrays are borrowed and must not change until publish. TableFullError, OSError, MemoryError: nothing is held."""
-    def delete(self, ids: Sequence[str]) -> int:
-        """Removes rows; how many there were. Cannot fail for want of room."""
-    def intern(self, texts: Sequence[str]) -> NDArray[np.int32]:
-        """Of a dictionary (a table without cells, never deleted from): codes, given to those that have none. All or
-        none: TableFullError, OSError, MemoryError."""
-    def ids(self, start: int, most: int) -> tuple[list[str], int]:
-        """Ids of live rows from a place on (0: the first), about `most` of them, and the next place; 0: that was all.
-        While rows are written, a row can be missed or come twice."""
-    def set_applied(self, number: int) -> None: ...
-    def set_clean(self, is_clean: bool, boot: bytes) -> None: ...
-    def retire(self) -> None: ...
-    def flush(self) -> None:
-        """Writes everything to the disk (msync). OSError."""
