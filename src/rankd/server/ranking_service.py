@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from rankd.errors import Reason, RequestError
+from rankd.errors import OverloadedError, Reason, RequestError
 from rankd.limits import MAX_LABELS, RequestLimits
 from rankd.ranking import stages
 from rankd.ranking.pages import Cursor
@@ -19,6 +17,7 @@ from rankd.ranking.plan import Plan
 from rankd.ranking.rank import RankedPage, Shared, StageTime, open_page, rank_list, score_list, share
 from rankd.ranking.request import CandidateList, RequestContext, Retrieved
 from rankd.server import decode, encode
+from rankd.server.gate import Gate
 from rankd.server.rpc import Call, Dispatcher
 from rankd.signals.store import SignalRows, SignalStore
 from rankd.telemetry import names
@@ -37,21 +36,22 @@ class RankingService:
     """The methods of rankd.v1.RankingService over plans and a store. A call takes its plan once, when it begins."""
 
     def __init__(
-        self, plans: Mapping[str, Plan], store: SignalStore, limits: RequestLimits, dispatcher: Dispatcher
+        self,
+        plans: Mapping[str, Plan],
+        store: SignalStore,
+        limits: RequestLimits,
+        dispatcher: Dispatcher,
+        gate: Gate,
     ) -> None:
         self._plans = plans
         self._store = store
         self._limits = limits
         self._dispatcher = dispatcher
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="rankd-rank")
+        self._gate = gate
 
     def replace(self, plans: Mapping[str, Plan]) -> None:
         """Calls that begin from now on are answered by these plans."""
         self._plans = plans
-
-    def close(self) -> None:
-        """Lets the threads end. Call when no call is in flight."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def rank(self, request: pb.RankRequest, call: Call) -> pb.RankResponse:
         """Rank."""
@@ -90,7 +90,7 @@ class RankingService:
         retrieved, retrieve_time = await self._retrieve(plan, context, candidates)
         call.check_deadline()
         work = partial(score_list, plan, context, candidates, retrieved, request.raw, time.perf_counter_ns)
-        scored = await self._compute(plan, len(candidates.ids), work)
+        scored = await self._compute(call, plan, len(candidates.ids), work)
         if call.span is not None:
             call.attributes[names.MISSING] = len(scored.missing_indexes)
             _note_stages(call, plan, [retrieve_time, *scored.times], len(scored.missing_indexes))
@@ -199,7 +199,7 @@ class RankingService:
         retrieved, retrieve_time = await self._retrieve(plan, context, candidates, shared_rows)
         call.check_deadline()
         work = partial(rank_list, plan, context, candidates, retrieved, cursor, time.perf_counter_ns, shared)
-        page = await self._compute(plan, len(candidates.ids), work)
+        page = await self._compute(call, plan, len(candidates.ids), work)
         return page, [retrieve_time, *page.times]
 
     async def _retrieve(
@@ -229,11 +229,20 @@ class RankingService:
             for read in plan.reads[1:]
         }
 
-    async def _compute(self, plan: Plan, length: int, work: Callable[[], ResultT]) -> ResultT:
+    async def _compute(self, call: Call, plan: Plan, length: int, work: Callable[[], ResultT]) -> ResultT:
         """Runs pure work here or, if it is long, on a thread (the kernels release the GIL)."""
         if plan.cost(length) <= INLINE_COST:
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        service_ns = call.known.service_ns[0] if call.known is not None else 0.0
+        here = self._gate.runs_here(service_ns, call.live)
+        if here is None:
+            retry_after_ms = self._gate.admission.retry_after_ms()
+            raise OverloadedError("all threads are taken, and so is the room before them", retry_after_ms / 1e3)
+        if here:
+            return work()
+        result, waited_ns = await self._gate.pool.run(work, service_ns)
+        call.waited_ns += waited_ns
+        return result
 
 
 def _note_request(call: Call, plan: Plan, request: pb.RankRequest | pb.ScoreRequest, candidates: int) -> None:

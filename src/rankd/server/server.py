@@ -28,10 +28,11 @@ from rankd.errors import ConfigError
 from rankd.limits import RequestLimits
 from rankd.ranking.plan import Plan
 from rankd.server.configuration import Configuration
+from rankd.server.gate import RANKING_METHODS, Gate, Priority
 from rankd.server.health import SERVICE as HEALTH
 from rankd.server.health import Health
 from rankd.server.ranking_service import RankingService
-from rankd.server.rpc import Dispatcher, Handler
+from rankd.server.rpc import Dispatcher, ServiceHandlers
 from rankd.server.signal_service import SignalService
 from rankd.signals.store import SignalStore
 from rankd.telemetry import names
@@ -66,7 +67,7 @@ class Server:
         self._health = Health([RANKING, SIGNALS])
         self._health_server: grpc.aio.Server | None = None
         self._server: grpc.aio.Server | None = None
-        self._ranking: RankingService | None = None
+        self._gate: Gate | None = None
         self._store: SignalStore | None = None
         self._hurry = asyncio.Event()
         self.port = 0
@@ -84,8 +85,8 @@ class Server:
 
     @property
     def in_flight(self) -> int:
-        """Calls being worked on."""
-        return self._dispatcher.in_flight
+        """Calls being worked on; those, too, that nobody waits for any more but whose thread still runs."""
+        return self._dispatcher.in_flight + (self._gate.pool.abandoned if self._gate is not None else 0)
 
     def row_counts(self) -> Mapping[str, int]:
         """Rows per entity of the store being served."""
@@ -104,8 +105,9 @@ class Server:
         """Serves. The store is closed by `drain` or `stop`. ConfigError if the port cannot be had."""
         limits = self._settings.limits
         self._store = store
-        self._ranking = RankingService(plans, store, limits, self._dispatcher)
-        handlers = [*_handlers(self._dispatcher, self._ranking, SignalService(store, limits))]
+        self._gate = Gate(self._settings.admission, RANKING_METHODS, len(os.sched_getaffinity(0)))
+        ranking = RankingService(plans, store, limits, self._dispatcher, self._gate)
+        handlers = _handlers(self._dispatcher, ranking, SignalService(store, limits), self._gate)
         server = _new_server(limits, [*handlers, self._health.handlers(watch_only=True)])
         self.port = _bind(server, self._settings.listen_address, "server.listen")
         address = self._settings.listen_address
@@ -151,8 +153,8 @@ class Server:
             await self._server.stop(None if self._hurry.is_set() else STOP_GRACE_S)
         if self._health_server is not None:
             await self._health_server.stop(None)
-        if self._ranking is not None:
-            self._ranking.close()
+        if self._gate is not None:
+            self._gate.close()
         if self._store is not None:
             await self._store.close()
         if self._tracer is not None:
@@ -165,35 +167,37 @@ def _bound(address: Address, port: int) -> str:
 
 
 def _handlers(
-    dispatcher: Dispatcher, ranking: RankingService, signals: SignalService
+    dispatcher: Dispatcher, ranking: RankingService, signals: SignalService, gate: Gate
 ) -> list[grpc.GenericRpcHandler[Any, Any]]:
     """The two services as generic handlers: bytes in, bytes out."""
-    methods: dict[str, dict[str, Handler]] = {
-        RANKING: {
-            "Rank": dispatcher.handler(f"{RANKING}/Rank", ranking_pb2.RankRequest, ranking.rank),
-            "BatchRank": dispatcher.handler(f"{RANKING}/BatchRank", ranking_pb2.BatchRankRequest, ranking.batch_rank),
-            "Score": dispatcher.handler(f"{RANKING}/Score", ranking_pb2.ScoreRequest, ranking.score),
-        },
-        SIGNALS: {
-            "WriteSignals": dispatcher.handler(
-                f"{SIGNALS}/WriteSignals", signals_pb2.WriteSignalsRequest, signals.write_signals
-            ),
-            "GetSignals": dispatcher.handler(
-                f"{SIGNALS}/GetSignals", signals_pb2.GetSignalsRequest, signals.get_signals
-            ),
-            "DeleteSignals": dispatcher.handler(
-                f"{SIGNALS}/DeleteSignals", signals_pb2.DeleteSignalsRequest, signals.delete_signals
-            ),
-            "DescribeSchema": dispatcher.handler(
-                f"{SIGNALS}/DescribeSchema", signals_pb2.DescribeSchemaRequest, signals.describe_schema
-            ),
-        },
-    }
+    ranked: list[tuple[str, Any, Any]] = [
+        ("Rank", ranking_pb2.RankRequest, ranking.rank),
+        ("BatchRank", ranking_pb2.BatchRankRequest, ranking.batch_rank),
+        ("Score", ranking_pb2.ScoreRequest, ranking.score),
+    ]
+    written: list[tuple[str, Any, Any]] = [
+        ("WriteSignals", signals_pb2.WriteSignalsRequest, signals.write_signals),
+        ("GetSignals", signals_pb2.GetSignalsRequest, signals.get_signals),
+        ("DeleteSignals", signals_pb2.DeleteSignalsRequest, signals.delete_signals),
+        ("DescribeSchema", signals_pb2.DescribeSchemaRequest, signals.describe_schema),
+    ]
     return [
-        grpc.method_handlers_generic_handler(
-            service, {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in by_name.items()}
-        )
-        for service, by_name in methods.items()
+        ServiceHandlers(
+            RANKING,
+            {
+                name: {
+                    priority: dispatcher.handler(
+                        f"{RANKING}/{name}", kind, run, gate, number, priority is Priority.LIVE
+                    )
+                    for priority in Priority
+                }
+                for number, (name, kind, run) in enumerate(ranked)
+            },
+        ),
+        ServiceHandlers(
+            SIGNALS,
+            {name: {Priority.LIVE: dispatcher.handler(f"{SIGNALS}/{name}", kind, run)} for name, kind, run in written},
+        ),
     ]
 
 

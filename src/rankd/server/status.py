@@ -6,7 +6,7 @@ caller learns only the request id; the log has the rest.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
@@ -14,6 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from rankd.errors import (
     DeadlinePassedError,
+    OverloadedError,
     Reason,
     RequestError,
     StoreError,
@@ -23,6 +24,8 @@ from rankd.errors import (
 from rankd.limits import MAX_REQUEST_ID_BYTES
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+"""When gRPC's own retries may come again (proposal A6, client retries)."""
 DOMAIN: Final = "rankd"
 
 # A status travels in HTTP/2 trailers, of which peers take 8 KiB by default: the details as base64
@@ -52,10 +55,38 @@ def to_status(error: BaseException, request_id: str) -> tuple[status_pb2.Status,
         return _status(code_pb2.UNAVAILABLE, Reason.UNAVAILABLE, message, request_id), False
     if isinstance(error, UnavailableError):
         return _status(code_pb2.UNAVAILABLE, Reason.UNAVAILABLE, str(error), request_id), True
+    if isinstance(error, OverloadedError):
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1e3))
+        return _status(code_pb2.RESOURCE_EXHAUSTED, Reason.OVERLOADED, str(error), request_id, retry), True
     if isinstance(error, DeadlinePassedError):
         return _status(code_pb2.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, str(error), request_id), True
     message = f"internal error; request id {request_id}"
     return _status(code_pb2.INTERNAL, Reason.INTERNAL, message, request_id), False
+
+
+class Refused(NamedTuple):
+    """A refusal, ready to be sent."""
+
+    code: int
+    message: str
+    trailers: tuple[tuple[str, str | bytes], ...]
+
+
+def refused(error: OverloadedError | DeadlinePassedError) -> Refused:
+    """The whole answer to a call that is not worked on; it names no request."""
+    status, _ = to_status(error, "")
+    return Refused(status.code, status.message, trailers(status))
+
+
+def trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a failed call."""
+    retry = error_details_pb2.RetryInfo()
+    sent: tuple[tuple[str, str | bytes], ...] = ((DETAILS_KEY, status.SerializeToString()),)
+    for detail in status.details:
+        if detail.Unpack(retry):
+            sent += ((PUSHBACK_KEY, str(retry.retry_delay.ToMilliseconds())),)
+    return sent
 
 
 def request_text(error: RequestError) -> str:
@@ -89,9 +120,8 @@ def _cut(text: str, limit: int) -> str:
 
 def _status(code: int, reason: Reason, message: str, request_id: str, *details: Message) -> status_pb2.Status:
     status = status_pb2.Status(code=code, message=_cut(message, MAX_MESSAGE_BYTES))
-    info = error_details_pb2.ErrorInfo(
-        reason=reason.name, domain=DOMAIN, metadata={"request_id": _cut(request_id, MAX_REQUEST_ID_BYTES)}
-    )
+    metadata = {"request_id": _cut(request_id, MAX_REQUEST_ID_BYTES)} if request_id else {}
+    info = error_details_pb2.ErrorInfo(reason=reason.name, domain=DOMAIN, metadata=metadata)
     for detail in (info, *details):
         packed = AnyMessage()
         packed.Pack(detail)

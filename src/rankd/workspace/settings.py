@@ -109,6 +109,21 @@ class ReloadSettings(Section):
     """How often to look. What has changed is read when two looks in a row have found the same."""
 
 
+class AdmissionSettings(Section):
+    """Which calls are worked on, and how thoroughly, when there are more than can be."""
+
+    enabled: bool = True
+    """False: only deadlines that have passed and what waits in gRPC's core are refused."""
+    max_pending_calls: int = Field(default=32, ge=1, le=100_000)
+    """Calls that wait in gRPC's core for a worker: above it some, above twice as many all are refused (CANCELLED)."""
+    max_concurrency: int = Field(default=64, ge=1, le=10_000)
+    """Long calls that wait for or run on threads, at most; the limit falls below it while they wait too long."""
+    target_queue_ms: float = Field(default=5.0, gt=0, le=60_000)
+    """How long the luckiest of the long calls may wait for a thread before the limit falls."""
+    ladder: Literal["off", "fewer", "base"] = "base"
+    """The cheapest answer that overload or a short deadline may lead to; off: rather an error."""
+
+
 class ServerSettings(Section):
     """The gRPC server."""
 
@@ -126,10 +141,12 @@ class ServerSettings(Section):
     """After SIGTERM: how long to go on serving with health at NOT_SERVING, so that clients move away."""
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, le=3_600)
     """After draining: how long calls in flight may take to finish."""
-    default_deadline_ms: float | None = Field(default=None, gt=0, le=3_600_000)
+    default_deadline_ms: float | None = Field(default=5_000.0, gt=0, le=3_600_000)
     """The deadline of calls that come without one; null: none."""
     event_loop: Literal["auto", "asyncio", "uvloop"] = "auto"
     """auto: uvloop where it is installed."""
+    admission: AdmissionSettings = AdmissionSettings()
+    """Overload."""
     limits: Annotated[RequestLimits, _AsRequestLimits] = RequestLimits()
     """Bounds on requests."""
     log: LogSettings = LogSettings()
