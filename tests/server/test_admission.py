@@ -60,23 +60,23 @@ def test_what_is_not_known_is_tried() -> None:
 
 def test_too_little_time_is_refused_where_nothing_cheaper_exists() -> None:
     known = taking(10)
-    assert made().admit(known, True, False, 10 * MS) is Refusal.SHORT  # 10 ms and the way back
-    assert made().admit(known, True, False, 12 * MS) == Rung.FULL
+    assert made().admit(known, True, False, 10 * MS) is Refusal.SHORT  # 10 ms, how much that varies, and the way back
+    assert made().admit(known, True, False, 14 * MS) == Rung.FULL
     assert made(enabled=False).admit(known, True, False, 1) == Rung.FULL
 
 
 def test_too_little_time_leads_down_the_ladder() -> None:
     admission, known = made(), taking(40, 10, 2)
-    assert admission.admit(known, True, True, 50 * MS) == Rung.FULL
+    assert admission.admit(known, True, True, 60 * MS) == Rung.FULL
     assert admission.admit(known, True, True, 30 * MS) == Rung.FEWER | DEADLINE
     assert admission.admit(known, True, True, 5 * MS) == Rung.BASE | DEADLINE
-    assert admission.admit(known, True, True, 2 * MS) is Refusal.SHORT
+    assert admission.admit(known, True, True, 3 * MS) is Refusal.SHORT
 
 
 @pytest.mark.parametrize(("ladder", "answers"), [("off", [0]), ("fewer", [0, 1]), ("base", [0, 1, 2])])
 def test_the_setting_bounds_the_ladder(ladder: str, answers: list[int]) -> None:
     admission, known = made(ladder=ladder), taking(40, 10, 2)
-    by_deadline = {admission.admit(known, True, True, left * MS) for left in range(1, 60)}
+    by_deadline = {admission.admit(known, True, True, left * MS) for left in range(1, 70)}
     assert sorted({d & RUNG_BITS for d in by_deadline if d >= 0}) == answers
     spun(admission, 1.0, 3.0)
     assert admission.pressure == MOST_PRESSURE
@@ -164,8 +164,8 @@ def test_waiting_counts_for_long_calls_only() -> None:
     long, short = taking(10), taking(0.5)
     for _ in range(20):
         admission.enter(10 * MS)
-    assert admission.admit(long, True, False, 100 * MS) is Refusal.SHORT  # 20 x 10 ms before it on two threads
-    assert admission.admit(long, True, False, 120 * MS) == Rung.FULL
+    assert admission.admit(long, True, False, 110 * MS) is Refusal.SHORT  # 20 x 10 ms before it on two threads
+    assert admission.admit(long, True, False, 125 * MS) == Rung.FULL
     assert admission.admit(short, True, False, 2 * MS) == Rung.FULL
     for _ in range(20):
         admission.leave(10 * MS)

@@ -13,6 +13,8 @@ SAME = Machine((5 * MS, 5 * MS, 5 * MS))
 LADDER = Machine((5 * MS, 2 * MS, MS // 2))
 THREADED = Machine((5 * MS, 5 * MS, 5 * MS), threads=2)
 
+SLOW = Machine((20 * MS, 20 * MS, 20 * MS))
+
 BARS = [(2.0, 0.9), (5.0, 0.8), (10.0, 0.7)]
 
 
@@ -23,11 +25,15 @@ def goodput(machine: Machine, settings: AdmissionSettings | None, overload: floa
 
 
 @pytest.mark.parametrize(("overload", "bar"), BARS)
-@pytest.mark.parametrize(
-    "machine", [SAME, THREADED, Machine((2 * MS, 2 * MS, 2 * MS))], ids=["5 ms", "threads", "2 ms"]
-)
+@pytest.mark.parametrize("machine", [SAME, THREADED, SLOW], ids=["5 ms", "threads", "20 ms"])
 def test_goodput_without_any_help_of_the_ladder(machine: Machine, overload: float, bar: float) -> None:
     assert min(goodput(machine, AdmissionSettings(), overload, seed) for seed in (1, 2, 3)) >= bar
+
+
+@pytest.mark.parametrize(("overload", "bar"), BARS)
+def test_quick_calls_need_a_shorter_queue(overload: float, bar: float) -> None:
+    quick = Machine((2 * MS, 2 * MS, 2 * MS))
+    assert goodput(quick, AdmissionSettings(max_pending_calls=32), overload) >= bar
 
 
 @pytest.mark.parametrize(("overload", "bar"), BARS)

@@ -77,7 +77,7 @@ async def test_what_changed_is_said(served: Served, caplog: pytest.LogCaptureFix
         Change("profiles.plain", old["profiles.plain"], None),
         Change("models.shop", old["models.shop"], new["models.shop"]),
         Change("server.drain_seconds", "0.0", "3.0"),
-        Change("server.default_deadline_ms", "null", "50.0"),
+        Change("server.default_deadline_ms", "5000.0", "50.0"),
         Change("profiles.bare", None, new["profiles.bare"]),
         Change("profiles.new", None, new["profiles.new"]),
     )

@@ -38,7 +38,7 @@ BUSY_LOW: Final = 0.85
 """Shares of the event loop's time, smoothed over an interval. Between them pressure stays as it is."""
 
 PRESSURE_TURN_NS: Final = 300_000_000
-"""How long the loop must be busy for one step of pressure; an idle loop takes it back four times as fast."""
+"""How long the loop must be busy for one step of pressure; an idle loop takes it back several times as fast."""
 
 MOST_PRESSURE: Final = 3.0
 """0 to 1: a growing share of batch calls is refused. 1 to 3: a growing share of the rest goes down the ladder."""
@@ -51,6 +51,12 @@ SMOOTHING: Final = 0.125
 
 WORTHWHILE: Final = 0.9
 """Of the full answer's time: a rung that takes longer is not worth what it leaves out."""
+
+GUESSES: Final = (1.0, 0.5, 0.25)
+"""Of the full answer's time: what a rung takes that has not been tried yet."""
+
+EASING: Final = 0.97
+"""What is left in an interval of an estimate that refuses calls."""
 
 FEWER: Final = 0.25
 """The share of the usual candidates that the middle rung re-scores."""
@@ -90,12 +96,19 @@ DECISIONS: Final = 16
 
 
 class CostClass:
-    """What calls of one method and size took lately: ns by rung (0: unknown), and candidates re-scored."""
+    """What calls of one method and size took lately, and how many candidates were re-scored.
 
-    __slots__ = ("refused", "rescored", "service_ns")
+    `service_ns`: by rung, the mean; 0: not known. `bound_ns`: what nearly all stay below: the mean and twice
+    the mean deviation (as RFC 6298 does for round trips). Where calls are let in whose time just suffices,
+    the mean alone would be too little for half of them.
+    """
+
+    __slots__ = ("_deviation_ns", "bound_ns", "refused", "rescored", "service_ns")
 
     def __init__(self) -> None:
         self.service_ns = [0.0, 0.0, 0.0]
+        self.bound_ns = [0.0, 0.0, 0.0]
+        self._deviation_ns = [0.0, 0.0, 0.0]
         self.rescored = 0.0
         self.refused = False
 
@@ -110,9 +123,29 @@ class CostClass:
     def note(self, rung: int, took_ns: float, rescored: int) -> None:
         """A call of this class was answered."""
         known = self.service_ns[rung]
-        self.service_ns[rung] = known + SMOOTHING * (took_ns - known) if known else took_ns
+        if known:
+            error = took_ns - known
+            self.service_ns[rung] = known + SMOOTHING * error
+            self._deviation_ns[rung] += SMOOTHING * (abs(error) - self._deviation_ns[rung])
+        else:
+            self.service_ns[rung] = took_ns
+            self._deviation_ns[rung] = took_ns / 8
+        self._bound(rung)
         if rung == Rung.FULL:
             self.rescored = self.rescored + SMOOTHING * (rescored - self.rescored) if known else rescored
+            for lower in (Rung.FEWER, Rung.BASE):
+                if not self.service_ns[lower]:
+                    self.bound_ns[lower] = GUESSES[lower] * self.bound_ns[0]
+
+    def _bound(self, rung: int) -> None:
+        self.bound_ns[rung] = self.service_ns[rung] + 2.0 * self._deviation_ns[rung]
+
+    def ease(self) -> None:
+        """Lowers what is known a little."""
+        for rung in Rung:
+            self.service_ns[rung] *= EASING
+            self._deviation_ns[rung] *= EASING
+            self.bound_ns[rung] *= EASING
 
 
 class ConcurrencyLimit:
@@ -198,22 +231,20 @@ class Admission:
                     decision = rung + OVERLOAD
         if left_ns is None:
             return decision
-        times = known.service_ns
         rung = decision & RUNG_BITS
-        while self._expected_ns(times[rung]) > left_ns:
-            if rung == lowest:
-                known.refused = True
-                return Refusal.SHORT
-            rung += 1
-            decision = (decision & ~RUNG_BITS) + rung | DEADLINE
-        return decision
+        if self._suffices(known.bound_ns[rung], left_ns):
+            return decision
+        for lower in range(rung + 1, lowest + 1):
+            if known.helps(lower) and self._suffices(known.bound_ns[lower], left_ns):
+                return (decision & ~RUNG_BITS) + lower | DEADLINE
+        known.refused = True
+        return Refusal.SHORT
 
-    def _expected_ns(self, service_ns: float) -> float:
-        """Until a call of this service time is answered, from now."""
-        if not service_ns:
-            return 0.0
-        wait_ns = self.backlog_ns / self._threads if service_ns > self._inline_ns else 0.0
-        return service_ns + wait_ns + SLACK_NS
+    def _suffices(self, bound_ns: float, left_ns: int) -> bool:
+        """Whether a call of this service time can be answered in the time left. What is not known is tried."""
+        if bound_ns > self._inline_ns:
+            bound_ns += self.backlog_ns / self._threads
+        return not bound_ns or bound_ns + SLACK_NS <= left_ns
 
     def _sheds(self) -> bool:
         """Whether this batch call is one of the share to refuse: evenly spread, not by chance."""
@@ -265,7 +296,8 @@ class Admission:
             # After a pause the loop's share is that of one call.
             self.pressure = min(MOST_PRESSURE, self.pressure + min(steps, INTERVAL_NS / PRESSURE_TURN_NS))
         elif self.busy < BUSY_LOW:
-            self.pressure = max(0.0, self.pressure - steps * 4.0 * (BUSY_LOW - self.busy) / BUSY_LOW)
+            # Slowly near the bound, so as not to swing; within a second when the load has gone.
+            self.pressure = max(0.0, self.pressure - steps * 12.0 * (BUSY_LOW - self.busy) ** 2)
         self._full = False
         self._looked_ns, self._busy_ns = now_ns, busy_ns
         if now_ns - self._eased_ns >= INTERVAL_NS:
@@ -277,7 +309,7 @@ class Admission:
         for known in self._classes:
             if known.refused:
                 known.refused = False
-                known.service_ns = [0.97 * ns for ns in known.service_ns]
+                known.ease()
 
     def retry_after_ms(self) -> int:
         """When a refused caller should come again."""

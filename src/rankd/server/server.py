@@ -25,7 +25,6 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 
 from rankd.errors import ConfigError
-from rankd.limits import RequestLimits
 from rankd.ranking.plan import Plan
 from rankd.server.configuration import Configuration
 from rankd.server.gate import RANKING_METHODS, Gate, Priority
@@ -38,16 +37,12 @@ from rankd.signals.store import SignalStore
 from rankd.telemetry import names
 from rankd.telemetry.tracing import Tracer
 from rankd.v1 import ranking_pb2, signals_pb2
-from rankd.workspace import Address, Settings
+from rankd.workspace import Address, ServerSettings, Settings
 
 logger = logging.getLogger("rankd.server")
 
 RANKING: Final = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
 SIGNALS: Final = signals_pb2.DESCRIPTOR.services_by_name["SignalService"].full_name
-
-MAX_PENDING_CALLS: Final = 256
-"""Calls that wait in gRPC's core, accepted by nobody yet: beyond it some, beyond twice as many all are
-refused; the caller sees CANCELLED. gRPC's defaults, 1,000 and 3,000, let calls wait until they are worthless."""
 
 LOOK_S: Final = 0.01
 """How often a drain looks whether calls are still in flight."""
@@ -68,6 +63,7 @@ class Server:
         self._health_server: grpc.aio.Server | None = None
         self._server: grpc.aio.Server | None = None
         self._gate: Gate | None = None
+        self._ranking: RankingService | None = None
         self._store: SignalStore | None = None
         self._hurry = asyncio.Event()
         self.port = 0
@@ -94,7 +90,7 @@ class Server:
 
     async def start_health(self) -> None:
         """Listens for health checks, which say NOT_SERVING. ConfigError if the port cannot be had."""
-        server = _new_server(self._settings.limits, [self._health.handlers(watch_only=False)])
+        server = _new_server(self._settings, [self._health.handlers(watch_only=False)])
         if self._settings.reflection:
             reflection.enable_server_reflection((RANKING, SIGNALS, HEALTH, reflection.SERVICE_NAME), server)
         self.health_port = _bind(server, self._settings.health_listen_address, "server.health_listen")
@@ -106,9 +102,9 @@ class Server:
         limits = self._settings.limits
         self._store = store
         self._gate = Gate(self._settings.admission, RANKING_METHODS, len(os.sched_getaffinity(0)))
-        ranking = RankingService(plans, store, limits, self._dispatcher, self._gate)
-        handlers = _handlers(self._dispatcher, ranking, SignalService(store, limits), self._gate)
-        server = _new_server(limits, [*handlers, self._health.handlers(watch_only=True)])
+        self._ranking = RankingService(plans, store, limits, self._dispatcher, self._gate)
+        handlers = _handlers(self._dispatcher, self._ranking, SignalService(store, limits), self._gate)
+        server = _new_server(self._settings, [*handlers, self._health.handlers(watch_only=True)])
         self.port = _bind(server, self._settings.listen_address, "server.listen")
         address = self._settings.listen_address
         self._dispatcher.root_attributes = {
@@ -201,17 +197,18 @@ def _handlers(
     ]
 
 
-def _new_server(limits: RequestLimits, handlers: list[grpc.GenericRpcHandler[Any, Any]]) -> grpc.aio.Server:
+def _new_server(settings: ServerSettings, handlers: list[grpc.GenericRpcHandler[Any, Any]]) -> grpc.aio.Server:
     # Never maximum_concurrent_rpcs: it would refuse health checks, too.
     return grpc.aio.server(
         handlers=handlers,
         options=[
             # On by default: two servers would share a port without a word.
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", limits.max_message_bytes),
+            ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
-            ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_CALLS),
+            # gRPC's defaults, 1,000 and 3,000, let calls wait until they are worthless.
+            ("grpc.server.max_pending_requests", settings.admission.max_pending_calls),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * settings.admission.max_pending_calls),
         ],
     )
 

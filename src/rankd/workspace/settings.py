@@ -114,7 +114,7 @@ class AdmissionSettings(Section):
 
     enabled: bool = True
     """False: only deadlines that have passed and what waits in gRPC's core are refused."""
-    max_pending_calls: int = Field(default=32, ge=1, le=100_000)
+    max_pending_calls: int = Field(default=64, ge=1, le=100_000)
     """Calls that wait in gRPC's core for a worker: above it some, above twice as many all are refused (CANCELLED)."""
     max_concurrency: int = Field(default=64, ge=1, le=10_000)
     """Long calls that wait for or run on threads, at most; the limit falls below it while they wait too long."""

@@ -1,0 +1,115 @@
+"""What callers see of admission: refusals, priorities, and what a thread still does for those who left."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from support.serving import SCHEMA, details, running, search_plans
+
+from rankd.server.admission import Admission
+from rankd.server.server import Server
+from rankd.signals.embedded import open_embedded
+from rankd.v1 import ranking_pb2 as pb
+
+REQUEST = pb.RankRequest(profile="search", request_id="req-1", candidates=pb.Candidates(ids=["a"]))
+BATCH = (("rankd-priority", "batch"),)
+MS = 1_000_000
+
+
+def admission_of(server: Server) -> Admission:
+    gate: Any = server._gate
+    return gate.admission
+
+
+def under_pressure(server: Server, pressure: float) -> None:
+    """Holds the pressure, whatever the loop does."""
+    admission: Any = admission_of(server)
+    admission.pressure = pressure
+    admission.due = lambda now_ns: False
+
+
+async def refusal(call: Any) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        await call
+    return caught.value
+
+
+def retry_info(error: Any) -> int:
+    """Of the details, ms."""
+    status, _, _ = details(error)
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in status.details)
+    return retry.retry_delay.ToMilliseconds()
+
+
+async def test_batch_calls_are_refused_under_pressure_and_told_when_to_come_again() -> None:
+    async with running() as (server, client):
+        under_pressure(server, 1.0)
+        for method in (client.ranking.Rank, client.ranking.Score):
+            error = await refusal(
+                method(REQUEST if method is client.ranking.Rank else pb.ScoreRequest(), metadata=BATCH)
+            )
+            _, info, _ = details(error)
+            assert (error.code(), info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+            assert retry_info(error) == 100
+            assert ("grpc-retry-pushback-ms", "100") in tuple(error.trailing_metadata())
+        for metadata in ((), (("rankd-priority", "live"),), (("rankd-priority", "???"),)):
+            assert (await client.ranking.Rank(REQUEST, metadata=metadata)).total_count == 1
+        admission_of(server).pressure = 0.0
+        assert (await client.ranking.Rank(REQUEST, metadata=BATCH)).total_count == 1
+
+
+async def test_a_call_that_cannot_be_in_time_is_refused_at_once() -> None:
+    async with running(admission={"ladder": "off"}) as (server, client):
+        for size in range(4, 200):
+            admission_of(server).cost_class(0, size).note(0, 2_000 * MS, 1)
+        started = time.monotonic()
+        error = await refusal(client.ranking.Rank(REQUEST, timeout=1.0))
+        assert time.monotonic() - started < 0.9
+        assert (error.code(), details(error)[1].reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert (await client.ranking.Rank(REQUEST, timeout=10.0)).total_count == 1
+
+
+async def test_without_admission_nothing_of_this_happens() -> None:
+    async with running(admission={"enabled": False}) as (server, client):
+        under_pressure(server, 3.0)
+        for size in range(4, 200):
+            admission_of(server).cost_class(0, size).note(0, 2_000 * MS, 1)
+        assert (await client.ranking.Rank(REQUEST, timeout=1.0, metadata=BATCH)).total_count == 1
+
+
+async def until(condition: Any, seconds: float = 5.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        await asyncio.sleep(0.005)
+
+
+async def test_what_a_thread_still_does_for_a_caller_that_left_counts() -> None:
+    store = await open_embedded(SCHEMA, None, 1_000)
+    plans = search_plans(store, cost=1e9)
+    scorer: Any = plans["search"].model.scorer  # type: ignore[union-attr]
+    scores, entered = scorer.compute, []
+
+    def slowly(matrix: Any) -> Any:
+        entered.append(1)
+        time.sleep(0.3)
+        return scores(matrix)
+
+    scorer.compute = slowly
+    async with running(plans, store) as (server, client):
+        call = client.ranking.Rank(REQUEST)
+        waiting = asyncio.ensure_future(call.wait_for_connection())
+        await until(lambda: entered)
+        call.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await until(lambda: server._gate.pool.abandoned == 1)  # type: ignore[union-attr]
+        assert server.in_flight == 1
+        assert admission_of(server).at_threads == 1
+        await until(lambda: server.in_flight == 0)
+        assert (admission_of(server).at_threads, admission_of(server).backlog_ns) == (0, 0.0)
