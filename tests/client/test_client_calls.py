@@ -13,6 +13,7 @@ import pytest
 from rankd.client import (
     AsyncClient,
     Client,
+    Degradation,
     InvalidRequestError,
     Query,
     RankedList,
@@ -236,7 +237,7 @@ def test_asyncio_errors_are_the_same_classes(fake):
     assert asyncio.run(main()).retryable
 
 
-def test_many_channels_are_many_connections(fake):
+def test_connections_are_used_in_turn(fake):
     peers = set()
     inner = fake._arrive
 
@@ -245,9 +246,62 @@ def test_many_channels_are_many_connections(fake):
         inner(method, request, context)
 
     fake._arrive = arrive
-    with Client(f"127.0.0.1:{fake.port}", channels=3) as client:
+    with Client(f"127.0.0.1:{fake.port}", connections=3) as client:
         for _ in range(6):
             client.rank("search", ["a"])
     assert len(peers) == 3
     with pytest.raises(ValueError, match="at least 1"):
-        Client("x", channels=0)
+        Client("x", connections=0)
+
+
+def test_batch_priority_is_said_and_live_is_what_silence_means(fake):
+    target = f"127.0.0.1:{fake.port}"
+    with Client(target) as live, Client(target, priority="batch") as batch:
+        live.rank("search", ["a"])
+        live.rank("search", ["a"], priority="batch", metadata=[("traceparent", "00-aa-bb-01")])
+        batch.score("search", ["a"])
+        batch.write_signals("item", ["a"], {"price": [1]}, types={"price": "f32"})
+        batch.rank("search", ["a"], priority="live")
+        first = batch.rank("search", ["a", "b"], page_size=1)
+        batch.next_page(first)
+        with pytest.raises(RequestError, match="live or batch"):
+            live.rank("search", ["a"], priority="urgent")
+    said = [metadata.get("rankd-priority") for metadata in fake.metadata]
+    assert said == [None, "batch", "batch", "batch", None, "batch", "batch"]
+    assert fake.metadata[1]["traceparent"] == "00-aa-bb-01"
+    with pytest.raises(RequestError, match="live or batch"):
+        Client(target, priority="soon")
+
+
+def test_what_was_left_out_is_told(client, fake):
+    assert client.rank("search", ["a"]).degradation is None
+    fake.degradation = ranking_pb2.Degradation(
+        level=ranking_pb2.DEGRADATION_LEVEL_BASE_ONLY, reasons=["overload"], stages_skipped=["model"]
+    )
+    assert client.rank("search", ["a"]).degradation == Degradation("base_only", ("overload",), ("model",))
+    fake.degradation = ranking_pb2.Degradation(level=ranking_pb2.DEGRADATION_LEVEL_FEWER_CANDIDATES)
+    assert client.rank("search", ["a"]).degradation == Degradation("fewer_candidates", (), ())
+    fake.degradation = ranking_pb2.Degradation(level=9)
+    assert client.rank("search", ["a"]).degradation.level == "9", "of a newer server"
+
+
+def test_a_call_that_the_caller_gives_up_is_not_repeated(fake):
+    async def main():
+        async with AsyncClient(f"127.0.0.1:{fake.port}", connections=1) as client:
+            await client.rank("search", ["a"])
+            fake.delay_s = 0.2
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.rank("search", ["a"]), 0.05)
+            fake.delay_s = 0.0
+            assert (await client.rank("search", ["b"])).ids == ["b"]
+
+    asyncio.run(main())
+    assert [list(request.candidates.ids) for request in fake.requests("Rank")] == [["a"], ["a"], ["b"]]
+
+
+def test_a_closed_client_says_so(fake):
+    client = Client(f"127.0.0.1:{fake.port}")
+    client.rank("search", ["a"])
+    client.close()
+    with pytest.raises(ValueError, match="closed"):
+        client.rank("search", ["a"])

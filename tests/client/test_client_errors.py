@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
 import time
+from concurrent import futures
 
 import grpc
 import pytest
@@ -11,6 +15,7 @@ from google.rpc import error_details_pb2
 from support.fake_rankd import FakeRankd, bad_request, error_info, running, status
 
 from rankd.client import (
+    AsyncClient,
     CallCancelledError,
     Client,
     DeadlineError,
@@ -18,11 +23,13 @@ from rankd.client import (
     FieldViolation,
     InvalidRequestError,
     NotFoundError,
+    OverloadedError,
     PreconditionError,
     RankdRpcError,
     ServerFaultError,
     ServerUnavailableError,
 )
+from rankd.client.retries import MAX_ATTEMPTS
 from rankd.errors import RankdError, Reason
 
 CODE = grpc.StatusCode
@@ -74,12 +81,67 @@ def test_each_code_has_its_class_and_is_tried_once(client, fake, code, kind, ret
     assert fake.count("Rank") == 1
 
 
-def test_retry_info_makes_exhaustion_retryable(client, fake):
-    delay = error_details_pb2.RetryInfo(retry_delay=Duration(nanos=250_000_000))
-    fake.failures = [status(CODE.RESOURCE_EXHAUSTED, "busy", delay)]
+def busy(seconds: float, reason: str = "OVERLOADED"):
+    delay = error_details_pb2.RetryInfo(retry_delay=Duration(nanos=round(seconds * 1e9)))
+    return status(CODE.RESOURCE_EXHAUSTED, "busy", error_info(reason), delay)
+
+
+def test_an_overloaded_server_is_asked_again_when_it_says(client, fake):
+    fake.failures = [busy(0.05), busy(0.05)]
+    started = time.monotonic()
+    assert client.rank("search", ["a"]).ids == ["a"]
+    assert time.monotonic() - started >= 0.1
+    assert fake.count("Rank") == 3
+
+
+def test_an_overload_that_outlasts_the_deadline_is_the_call_s_error(client, fake):
+    fake.failures = [busy(0.25)]
+    started = time.monotonic()
+    with pytest.raises(OverloadedError) as caught:
+        client.rank("search", ["a"], timeout_s=0.2)
+    assert time.monotonic() - started < 0.2, "it does not wait for nothing"
+    assert caught.value.retry_after_s == 0.25 and caught.value.retryable
+    assert caught.value.reason is Reason.OVERLOADED and isinstance(caught.value, ExhaustedError)
+    assert fake.count("Rank") == 1
+
+
+def test_exhaustion_without_a_time_is_tried_once(client, fake):
+    fake.failures = [status(CODE.RESOURCE_EXHAUSTED, "full", error_info("STORE_FULL"))]
     with pytest.raises(ExhaustedError) as caught:
         client.rank("search", ["a"])
-    assert caught.value.retry_after_s == 0.25 and caught.value.retryable
+    assert type(caught.value) is ExhaustedError and not caught.value.retryable
+    assert fake.count("Rank") == 1
+
+
+@pytest.mark.parametrize(("pushback", "calls"), [("20", 2), ("-1", 1), ("soon", 1), ("", 1)])
+def test_grpcs_own_pushback_is_heeded(client, fake, pushback, calls):
+    """gRFC A6: milliseconds; what is no such number means never."""
+    fake.failures = [status(CODE.RESOURCE_EXHAUSTED, "busy", error_info("OVERLOADED"))]
+    fake.pushbacks = [pushback]
+    if calls == 1:
+        with pytest.raises(OverloadedError):
+            client.rank("search", ["a"])
+    else:
+        client.rank("search", ["a"])
+    assert fake.count("Rank") == calls
+
+
+def test_an_overload_is_not_fed(client, fake):
+    """Of many calls that are all refused, few are repeated; what succeeds earns one retry in ten."""
+    fake.failures = [busy(0.001)] * 1_000
+    for _ in range(100):
+        with pytest.raises(OverloadedError):
+            client.rank("search", ["a"])
+    assert fake.count("Rank") == 110
+    fake.failures = []
+    for _ in range(50):
+        client.rank("search", ["a"])
+    fake.calls.clear()
+    fake.failures = [busy(0.001)] * 1_000
+    for _ in range(20):
+        with pytest.raises(OverloadedError):
+            client.rank("search", ["a"])
+    assert fake.count("Rank") == 25
 
 
 def test_damaged_and_foreign_details_are_ignored(client, fake):
@@ -120,10 +182,10 @@ def test_a_request_larger_than_grpcs_own_buffer_is_retried(client, fake):
     ("code", "kind"), [(CODE.UNAVAILABLE, ServerUnavailableError), (CODE.CANCELLED, CallCancelledError)]
 )
 def test_retries_end(client, fake, code, kind):
-    fake.failures = [status(code, "down")] * 10
+    fake.failures = [status(code, "down")] * 20
     with pytest.raises(kind) as caught:
         client.rank("search", ["a"])
-    assert fake.count("Rank") == 4 and caught.value.retryable
+    assert fake.count("Rank") == MAX_ATTEMPTS and caught.value.retryable
 
 
 def test_retries_can_be_switched_off(fake):
@@ -143,11 +205,25 @@ def test_every_call_has_a_deadline(fake):
     assert not caught.value.retryable
 
 
-def test_no_server_fails_at_once_unless_told_to_wait():
-    with Client("127.0.0.1:1") as client, pytest.raises(ServerUnavailableError):
+def test_no_server_fails_soon_unless_told_to_wait():
+    with Client("127.0.0.1:1", timeout_s=30) as client, pytest.raises(ServerUnavailableError):
         client.rank("search", ["a"])
-    with Client("127.0.0.1:1", wait_for_ready=True) as client, pytest.raises(DeadlineError):
-        client.rank("search", ["a"], timeout_s=0.2)
+    port = free_port()
+    with Client(f"127.0.0.1:{port}", wait_for_ready=True) as client:
+        started = time.monotonic()
+        with pytest.raises(ServerUnavailableError):
+            client.rank("search", ["a"], timeout_s=0.5)
+        assert time.monotonic() - started > 0.4
+        with futures.ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(client.rank, "search", ["a"], timeout_s=30)
+            time.sleep(1)  # longer than all attempts take
+            with running(FakeRankd(), port=port):
+                assert waiting.result(30).ids == ["a"]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def test_an_address_that_says_not_serving_gets_no_calls():
@@ -182,3 +258,55 @@ def test_one_server_stopping_fails_no_call():
             assert {client.rank("search", ["a"]).versions.model for _ in range(50)} <= {"a", "b"}
         with client:
             assert {client.rank("search", ["a"]).versions.model for _ in range(20)} == {"a"}
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio"])
+def test_one_of_two_workers_on_a_port_drains_and_fails_no_call(kind):
+    """Workers share a port by SO_REUSEPORT. All connections may have gone to the one that then says NOT_SERVING and
+    serves no one any more: the client leaves it for the other, and calls in flight there are answered."""
+    port = free_port()
+    stop = threading.Event()
+    with running(FakeRankd("a"), port=port) as one, running(FakeRankd("b"), port=port):
+        one.delay_s = 0.01
+        target = f"127.0.0.1:{port}"
+        models: list[str] = []
+
+        def calls(client):
+            while not stop.is_set():
+                models.append(client.rank("search", ["a"], timeout_s=10).versions.model)
+
+        async def async_calls():
+            async with AsyncClient(target) as client:
+
+                async def calls():
+                    while not stop.is_set():
+                        models.append((await client.rank("search", ["a"], timeout_s=10)).versions.model)
+
+                await asyncio.gather(*(calls() for _ in range(8)))
+
+        with Client(target) as client, futures.ThreadPoolExecutor(8) as pool:
+            jobs = (
+                [pool.submit(calls, client) for _ in range(8)]
+                if kind == "threads"
+                else [pool.submit(asyncio.run, async_calls())]
+            )
+            try:
+                for _ in range(3):
+                    until(lambda: len(set(models[-100:])) == 2 or len(models) > 500)
+                    one.health.set(2)
+                    until(lambda: "a" not in models[-200:] and len(models) >= 200)
+                    one.health.set(1)
+                    models.clear()
+            finally:
+                stop.set()
+            for job in jobs:
+                job.result(30)
+
+
+def until(condition):
+    """Fails if the condition does not come true."""
+    for _ in range(3_000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("did not come true")

@@ -40,6 +40,8 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         self.failures: list[status_pb2.Status] = []
         self.calls: list[tuple[str, object]] = []
         self.fail_writes: list[status_pb2.Status] = []
+        self.pushbacks: list[str] = []
+        self.degradation: ranking_pb2.Degradation | None = None
         self.limit_rows = 1_000_000
         self.metadata: list[dict[str, str | bytes]] = []
         self.delay_s = 0.0
@@ -75,7 +77,10 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         planned = self.fail_writes if method == "WriteSignals" and self.fail_writes else self.failures
         if planned:
             failure = planned.pop(0)
-            context.set_trailing_metadata((("grpc-status-details-bin", failure.SerializeToString()),))
+            trailers = [("grpc-status-details-bin", failure.SerializeToString())]
+            if self.pushbacks:
+                trailers.append(("grpc-retry-pushback-ms", self.pushbacks.pop(0)))
+            context.set_trailing_metadata(tuple(trailers))
             codes = {c.value[0]: c for c in grpc.StatusCode}
             context.abort(codes[failure.code], failure.message)
 
@@ -100,6 +105,8 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
             missing_ids=[i for i in ids if i.startswith("unknown")],
             next_page_token=str(end) if end < len(ids) else "",
         )
+        if self.degradation is not None:
+            response.degradation.CopyFrom(self.degradation)
         if request.view >= ranking_pb2.VIEW_SCORES and base:
             response.scores.extend(2 * base[i] for i in page)
             response.base_scores.extend(base[i] for i in page)
@@ -194,15 +201,15 @@ class FakeHealth(health_pb2_grpc.HealthServicer):
 
 
 @contextmanager
-def running(fake: FakeRankd, *, with_health: bool = True):
-    """Serves `fake` on a free port of loopback; sets its `port` and `health`."""
+def running(fake: FakeRankd, *, with_health: bool = True, port: int = 0):
+    """Serves `fake` on a port of loopback, by default a free one; sets its `port` and `health`."""
     server = grpc.server(futures.ThreadPoolExecutor(16))
     ranking_pb2_grpc.add_RankingServiceServicer_to_server(fake, server)
     signals_pb2_grpc.add_SignalServiceServicer_to_server(fake, server)
     if with_health:
         fake.health = FakeHealth()
         health_pb2_grpc.add_HealthServicer_to_server(fake.health, server)
-    fake.port = server.add_insecure_port("127.0.0.1:0")
+    fake.port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
         yield fake

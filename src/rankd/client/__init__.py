@@ -19,6 +19,7 @@ from rankd.client.errors import (
     FieldViolation,
     InvalidRequestError,
     NotFoundError,
+    OverloadedError,
     PreconditionError,
     RankdRpcError,
     ServerFaultError,
@@ -27,7 +28,7 @@ from rankd.client.errors import (
 from rankd.client.requests import RankList
 from rankd.client.signals import RejectedRow, SchemaDescription, StoredSignals, WriteResult
 from rankd.client.values import Text
-from rankd.client.views import RankedItem, RankedList, ScoredList
+from rankd.client.views import Degradation, RankedItem, RankedList, ScoredList
 from rankd.errors import RequestError
 from rankd.v1.ranking_pb2 import Query, User
 
@@ -37,10 +38,12 @@ __all__ = [
     "CallCancelledError",
     "Client",
     "DeadlineError",
+    "Degradation",
     "ExhaustedError",
     "FieldViolation",
     "InvalidRequestError",
     "NotFoundError",
+    "OverloadedError",
     "PreconditionError",
     "Query",
     "RankList",

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2
 from rankd.client import requests
 from rankd.client.columns import ColumnData, parse_type, row_values, signal_column
 from rankd.client.errors import InvalidRequestError, RankdRpcError, ServerUnavailableError, from_status
-from rankd.client.requests import RankList, SurfaceName, Time, ViewName
+from rankd.client.requests import Priority, RankList, SurfaceName, Time, ViewName
 from rankd.client.signals import SchemaDescription, StoredSignals, WriteResult
 from rankd.client.values import Numbers, strings
 from rankd.client.views import Call, RankedList, ScoredList
@@ -34,12 +34,19 @@ _SCHEMA_MAY_BE_OLD = frozenset({Reason.UNKNOWN_NAME, Reason.WRONG_TYPE})
 
 
 class Api:
-    """`timeout_s` holds for Rank and Score, `batch_timeout_s` for all else; each call can have its own."""
+    """`timeout_s` holds for Rank and Score, `batch_timeout_s` for all else; each call can have its own, and its
+    own `priority`."""
 
-    def __init__(self, timeout_s: float, batch_timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, batch_timeout_s: float, priority: Priority = "live") -> None:
         self._timeout_s = timeout_s
         self._batch_timeout_s = batch_timeout_s
+        self._priority = requests.checked_priority(priority)
         self._description: SchemaDescription | None = None
+
+    def _metadata(self, metadata: Metadata, priority: Priority | None) -> tuple[tuple[str, str | bytes], ...]:
+        wanted = self._priority if priority is None else requests.checked_priority(priority)
+        # "live" is what a server takes a call for that says nothing.
+        return tuple(metadata) if wanted == "live" else (*metadata, (requests.PRIORITY_KEY, wanted))
 
     def rank(
         self,
@@ -60,6 +67,7 @@ class Api:
         timings: bool = False,
         request_id: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
         metadata: Metadata = (),
     ) -> Flow[RankedList]:
         """Orders `ids` by a profile.
@@ -67,7 +75,8 @@ class Api:
         `base_scores` and each of `columns`: one number per id, a list or a NumPy array; None and NaN
         are missing. `user`: a user id, or a User. `context`: bool, number, str (a category; `Text`
         for text), datetime, set of str, or vector of numbers. `view` "scores" or "features" brings
-        more back. `as_of`: an aware datetime or milliseconds since 1970.
+        more back. `as_of`: an aware datetime or milliseconds since 1970. `priority`: "batch" is
+        refused first when the server has too much to do.
 
         Raises RankdRpcError, or RequestError for a value that cannot be sent.
         """
@@ -86,13 +95,20 @@ class Api:
             timings=timings,
             request_id=request_id,
         )
-        return (yield from self.rank_message(request, timeout_s=timeout_s, metadata=metadata))
+        return (yield from self.rank_message(request, timeout_s=timeout_s, priority=priority, metadata=metadata))
 
     def rank_message(
-        self, request: RankRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+        self,
+        request: RankRequest,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
     ) -> Flow[RankedList]:
         """Sends a RankRequest as it is."""
-        return (yield from _rank(Call("Rank", request, timeout_s or self._timeout_s, tuple(metadata))))
+        return (
+            yield from _rank(Call("Rank", request, timeout_s or self._timeout_s, self._metadata(metadata, priority)))
+        )
 
     def next_page(self, page: RankedList) -> Flow[RankedList]:
         """The page after `page`: the same request with its next_page_token. ValueError after the last."""
@@ -118,6 +134,7 @@ class Api:
         view: ViewName = "basic",
         timings: bool = False,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
         metadata: Metadata = (),
     ) -> Flow[list[BatchResult]]:
         """Orders many lists that share all but their candidates. A list is a RankList or just ids.
@@ -139,7 +156,7 @@ class Api:
             timings=timings,
         )
         request = requests.batch_request(common, lists)
-        call = Call("BatchRank", request, timeout_s or self._batch_timeout_s, tuple(metadata))
+        call = Call("BatchRank", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority))
         response: ranking_pb2.BatchRankResponse = yield call
         return [_batch_result(call, position, result) for position, result in enumerate(response.results)]
 
@@ -160,6 +177,7 @@ class Api:
         features: bool = False,
         request_id: str = "",
         timeout_s: float | None = None,
+        priority: Priority | None = None,
         metadata: Metadata = (),
     ) -> Flow[ScoredList]:
         """The model's outputs for `ids` in the order given. Arguments as in rank.
@@ -179,13 +197,18 @@ class Api:
             features=features,
             request_id=request_id,
         )
-        return (yield from self.score_message(request, timeout_s=timeout_s, metadata=metadata))
+        return (yield from self.score_message(request, timeout_s=timeout_s, priority=priority, metadata=metadata))
 
     def score_message(
-        self, request: ScoreRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+        self,
+        request: ScoreRequest,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
     ) -> Flow[ScoredList]:
         """Sends a ScoreRequest as it is."""
-        response = yield Call("Score", request, timeout_s or self._timeout_s, tuple(metadata))
+        response = yield Call("Score", request, timeout_s or self._timeout_s, self._metadata(metadata, priority))
         return ScoredList(response)
 
     def write_signals(
@@ -197,6 +220,7 @@ class Api:
         types: Mapping[str, str] | None = None,
         batch_rows: int = 2_000,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
         metadata: Metadata = (),
     ) -> Flow[WriteResult]:
         """Writes one value per id and signal: creates rows, updates only the signals named.
@@ -212,18 +236,18 @@ class Api:
         rows = {name: row_values(name, data, len(texts)) for name, data in columns.items()}
         if types is not None:
             signals: Mapping[str, Signal] = {name: _explicit_type(name, text) for name, text in types.items()}
-            return (yield from self._write(entity, texts, rows, signals, batch_rows, timeout_s, metadata))
+            return (yield from self._write(entity, texts, rows, signals, batch_rows, timeout_s, priority, metadata))
         cached = self._description
         while True:
-            description = self._description or (yield from self.describe_schema(metadata=metadata))
+            description = self._description or (yield from self.describe_schema(priority=priority, metadata=metadata))
             try:
                 signals = _entity_signals(description, entity)
-                return (yield from self._write(entity, texts, rows, signals, batch_rows, timeout_s, metadata))
+                return (yield from self._write(entity, texts, rows, signals, batch_rows, timeout_s, priority, metadata))
             except (RequestError, InvalidRequestError) as error:
                 # The schema may have changed since it was asked for: ask again, once.
                 if cached is None or error.reason not in _SCHEMA_MAY_BE_OLD:
                     raise
-                if (yield from self.describe_schema(metadata=metadata)).version == cached.version:
+                if (yield from self.describe_schema(priority=priority, metadata=metadata)).version == cached.version:
                     raise
                 cached = None
 
@@ -235,6 +259,7 @@ class Api:
         signals: Mapping[str, Signal],
         batch_rows: int,
         timeout_s: float | None,
+        priority: Priority | None,
         metadata: Metadata,
     ) -> Flow[WriteResult]:
         for name in columns:
@@ -248,16 +273,21 @@ class Api:
                 signal_column(signals[name], data[start : start + batch_rows], start) for name, data in columns.items()
             )
             request = signals_pb2.WriteSignalsRequest(entity=entity, ids=batch, columns=[c for c in made if c])
-            response = yield from self.write_message(request, timeout_s=timeout_s, metadata=metadata)
+            response = yield from self.write_message(request, timeout_s=timeout_s, priority=priority, metadata=metadata)
             result += WriteResult.of(response, start)
         return result
 
     def write_message(
-        self, request: signals_pb2.WriteSignalsRequest, *, timeout_s: float | None = None, metadata: Metadata = ()
+        self,
+        request: signals_pb2.WriteSignalsRequest,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
     ) -> Flow[signals_pb2.WriteSignalsResponse]:
         """Sends a WriteSignalsRequest as it is."""
         response: signals_pb2.WriteSignalsResponse = yield Call(
-            "WriteSignals", request, timeout_s or self._batch_timeout_s, tuple(metadata)
+            "WriteSignals", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
         )
         return response
 
@@ -268,38 +298,58 @@ class Api:
         signals: Iterable[str] = (),
         *,
         timeout_s: float | None = None,
+        priority: Priority | None = None,
         metadata: Metadata = (),
     ) -> Flow[StoredSignals]:
         """Reads rows back as written; no `signals`: all of the entity."""
         request = signals_pb2.GetSignalsRequest(
             entity=entity, ids=strings("ids", ids), signals=strings("signals", signals)
         )
-        response = yield Call("GetSignals", request, timeout_s or self._batch_timeout_s, tuple(metadata))
+        response = yield Call(
+            "GetSignals", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+        )
         return StoredSignals(response)
 
     def delete_signals(
-        self, entity: str, ids: Iterable[str], *, timeout_s: float | None = None, metadata: Metadata = ()
+        self,
+        entity: str,
+        ids: Iterable[str],
+        *,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
     ) -> Flow[int]:
         """Deletes whole rows; gives how many there were. (A retried call may count fewer: they were gone.)"""
         request = signals_pb2.DeleteSignalsRequest(entity=entity, ids=strings("ids", ids))
         response: signals_pb2.DeleteSignalsResponse = yield Call(
-            "DeleteSignals", request, timeout_s or self._batch_timeout_s, tuple(metadata)
+            "DeleteSignals", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
         )
         return response.deleted_count
 
-    def describe_schema(self, *, timeout_s: float | None = None, metadata: Metadata = ()) -> Flow[SchemaDescription]:
+    def describe_schema(
+        self, *, timeout_s: float | None = None, priority: Priority | None = None, metadata: Metadata = ()
+    ) -> Flow[SchemaDescription]:
         """The server's schema and row counts, asked anew; write_signals uses the last answer."""
         request = signals_pb2.DescribeSchemaRequest()
-        response = yield Call("DescribeSchema", request, timeout_s or self._batch_timeout_s, tuple(metadata))
+        response = yield Call(
+            "DescribeSchema", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+        )
         self._description = SchemaDescription.of(response)
         return self._description
 
-    def health(self, service: str = "", *, timeout_s: float | None = None, metadata: Metadata = ()) -> Flow[bool]:
+    def health(
+        self,
+        service: str = "",
+        *,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> Flow[bool]:
         """Whether a server is reached and says SERVING: the first answer of its Watch, which rankd
         serves beside its own services. (Check is on the health port.)"""
         request = health_pb2.HealthCheckRequest(service=service)
         try:
-            response = yield Call("Watch", request, timeout_s or self._timeout_s, tuple(metadata))
+            response = yield Call("Watch", request, timeout_s or self._timeout_s, self._metadata(metadata, priority))
         except ServerUnavailableError:  # also while every address says NOT_SERVING
             return False
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import functools
 import inspect
-import itertools
-import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -15,8 +15,12 @@ import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from rankd.client.api import Api, Flow
-from rankd.client.errors import RankdRpcError, from_rpc_error
-from rankd.client.options import ChannelOptions, channel_options
+from rankd.client.attempts import Attempts
+from rankd.client.connections import Connections
+from rankd.client.errors import RankdRpcError
+from rankd.client.options import CONNECTIONS, ChannelOptions, channel_options
+from rankd.client.requests import Priority
+from rankd.client.retries import Retries
 from rankd.client.views import Call, RankedList
 from rankd.v1.ranking_pb2_grpc import RankingServiceStub
 from rankd.v1.signals_pb2_grpc import SignalServiceStub
@@ -26,17 +30,17 @@ R = TypeVar("R")
 
 
 class _Shared(abc.ABC):
-    """What both clients are made of: the api, and some channels used in turn.
+    """What both clients are made of: the api, connections used in turn, and retries.
 
     `target`: "host:port", or any gRPC name: "dns:///rankd.internal:50051",
     "ipv4:10.0.0.1:50051,10.0.0.2:50051", "unix:/run/rankd.sock".
     `timeout_s`: the deadline of Rank and Score, retries included; `batch_timeout_s`: of all else.
-    `channels`: connections per address. Connections, not calls, are spread over a machine's
-    workers, so several reach more of them. `credentials`: None is plain text.
-    `wait_for_ready`: while no server can be reached, wait for one up to the deadline instead of failing.
-    `health_checking`, `retry`: see options.service_config.
+    `connections`: how many to each address. Connections, not calls, are spread over a machine's
+    workers, so several reach more of them. `priority`: "batch" is refused first when a server has too much to do.
+    `credentials`: None is plain text. `wait_for_ready`: while no server can be reached, go on trying up to
+    the deadline. `retry`: see retries.py. `health_checking`: see options.service_config.
     `options`: gRPC channel arguments; they win over the client's own.
-    Connects on the first call. Close it, or use it as a context manager.
+    Connects on the first calls. Close it, or use it as a context manager.
     """
 
     def __init__(
@@ -45,58 +49,40 @@ class _Shared(abc.ABC):
         *,
         timeout_s: float = 1.0,
         batch_timeout_s: float = 30.0,
-        channels: int = 1,
+        connections: int = CONNECTIONS,
+        priority: Priority = "live",
         credentials: grpc.ChannelCredentials | None = None,
         wait_for_ready: bool = False,
         health_checking: bool = True,
         retry: bool = True,
         options: ChannelOptions = (),
     ) -> None:
-        if channels < 1:
-            raise ValueError(f"channels: expected at least 1, got {channels}")
+        if connections < 1:
+            raise ValueError(f"connections: expected at least 1, got {connections}")
         self.target = target
-        self.api = Api(timeout_s, batch_timeout_s)
+        self.api = Api(timeout_s, batch_timeout_s, priority)
         self._credentials = credentials
-        self._wait_for_ready = wait_for_ready
-        self._options = channel_options(
-            own_connection=channels > 1, health_checking=health_checking, retry=retry, more=options
-        )
-        self._channel_count = channels
-        self._channels: list[Any] = []
-        self._methods: Iterator[dict[str, Callable[..., Any]]] | None = None
-        self._opening = threading.Lock()
+        self._options = channel_options(health_checking=health_checking, retry=False, more=options)
+        self._retries = Retries(enabled=retry, wait_for_ready=wait_for_ready)
+        self._connections: Connections[Any] = Connections(connections, self._open)
+        self._closing: set[asyncio.Future[None]] = set()
+
+    def _open(self) -> tuple[Any, dict[str, Callable[..., Any]]]:
+        channel = self._new_channel()
+        watch = functools.partial(self._first, HealthStub(channel).Watch)
+        return channel, {**vars(RankingServiceStub(channel)), **vars(SignalServiceStub(channel)), "Watch": watch}
 
     @abc.abstractmethod
-    def _open(self) -> Any:
+    def _new_channel(self) -> Any:
         """A new channel."""
-
-    def _next_channel(self) -> dict[str, Callable[..., Any]]:
-        """The multi-callables of the next channel, by the methods' short names."""
-        if self._methods is None:  # on the first call: asyncio channels belong to the loop that runs then
-            with self._opening:
-                if self._methods is None:
-                    self._channels = [self._open() for _ in range(self._channel_count)]
-                    self._methods = itertools.cycle([self._multi_callables(channel) for channel in self._channels])
-        return next(self._methods)
-
-    def _multi_callables(self, channel: Any) -> dict[str, Callable[..., Any]]:
-        watch = functools.partial(self._first, HealthStub(channel).Watch)
-        return {**vars(RankingServiceStub(channel)), **vars(SignalServiceStub(channel)), "Watch": watch}
 
     @staticmethod
     @abc.abstractmethod
     def _first(stream: Callable[..., Any], request: Any, **options: Any) -> Any:
         """The first response of a server stream, or for asyncio its awaitable."""
 
-    def _start(self, call: Call[Any]) -> Any:
-        """Starts a call: its response, or for asyncio its awaitable."""
-        return self._next_channel()[call.method](
-            call.request, timeout=call.timeout_s, metadata=call.metadata or None, wait_for_ready=self._wait_for_ready
-        )
-
-
-def _failed(error: Any, call: Call[Any]) -> RankdRpcError:
-    return from_rpc_error(error, getattr(call.request, "request_id", ""))
+    def _attempts(self, call: Call[Any]) -> Attempts[Any]:
+        return Attempts(self._connections, self._retries, call)
 
 
 def _document(method: Callable[..., Any], flow: Callable[..., Any], returns: str) -> None:
@@ -170,7 +156,7 @@ class Client(_Shared):
     score_message = _blocking(Api.score_message)
     write_message = _blocking(Api.write_message)
 
-    def _open(self) -> grpc.Channel:
+    def _new_channel(self) -> grpc.Channel:
         if self._credentials is None:
             return grpc.insecure_channel(self.target, self._options)
         return grpc.secure_channel(self.target, self._credentials, self._options)
@@ -188,18 +174,34 @@ class Client(_Shared):
             call = next(flow)
             while True:
                 try:
-                    response = self._start(call)
-                except grpc.RpcError as error:
-                    call = flow.throw(_failed(error, call))
+                    response = self._answer(call)
+                except RankdRpcError as error:
+                    call = flow.throw(error)
                 else:
                     call = flow.send(response)
         except StopIteration as end:
             answer: R = end.value
             return answer
 
+    def _answer(self, call: Call[Any]) -> Any:
+        attempts = self._attempts(call)
+        while True:
+            start = attempts.begin()
+            try:
+                response = start()
+            except grpc.RpcError as error:
+                pause_s = attempts.failed(error)
+            else:
+                attempts.succeeded()
+                return response
+            finally:
+                for channel in attempts.leave():
+                    channel.close()
+            time.sleep(pause_s)
+
     def close(self) -> None:
         """Ends the connections; calls in flight are cancelled."""
-        for channel in self._channels:
+        for channel in self._connections.close():
             channel.close()
 
     def __enter__(self) -> Self:
@@ -226,7 +228,7 @@ class AsyncClient(_Shared):
     score_message = _awaited(Api.score_message)
     write_message = _awaited(Api.write_message)
 
-    def _open(self) -> grpc.aio.Channel:
+    def _new_channel(self) -> grpc.aio.Channel:
         if self._credentials is None:
             return grpc.aio.insecure_channel(self.target, self._options)
         return grpc.aio.secure_channel(self.target, self._credentials, self._options)
@@ -244,19 +246,38 @@ class AsyncClient(_Shared):
             call = next(flow)
             while True:
                 try:
-                    response = await self._start(call)
-                except grpc.RpcError as error:
-                    call = flow.throw(_failed(error, call))
+                    response = await self._answer(call)
+                except RankdRpcError as error:
+                    call = flow.throw(error)
                 else:
                     call = flow.send(response)
         except StopIteration as end:
             answer: R = end.value
             return answer
 
+    async def _answer(self, call: Call[Any]) -> Any:
+        attempts = self._attempts(call)
+        while True:
+            start = attempts.begin()
+            try:
+                response = await start()
+            except grpc.RpcError as error:
+                pause_s = attempts.failed(error)
+            else:
+                attempts.succeeded()
+                return response
+            finally:
+                for channel in attempts.leave():
+                    closing = asyncio.ensure_future(channel.close())
+                    self._closing.add(closing)
+                    closing.add_done_callback(self._closing.discard)
+            await asyncio.sleep(pause_s)
+
     async def close(self) -> None:
         """Ends the connections; calls in flight are cancelled."""
-        for channel in self._channels:
+        for channel in self._connections.close():
             await channel.close()
+        await asyncio.gather(*self._closing)
 
     async def __aenter__(self) -> Self:
         return self

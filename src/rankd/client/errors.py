@@ -6,7 +6,8 @@
         ├── InvalidRequestError       INVALID_ARGUMENT     violations say which fields
         ├── NotFoundError             NOT_FOUND            no such profile
         ├── PreconditionError         FAILED_PRECONDITION  the profile has no model
-        ├── ExhaustedError            RESOURCE_EXHAUSTED   store full, too much in flight, message too large
+        ├── ExhaustedError            RESOURCE_EXHAUSTED   store full, message too large
+        │   └── OverloadedError       … too much to do, and retry_after_s; has been retried if time and budget allowed
         ├── ServerUnavailableError    UNAVAILABLE          retryable; the client has retried already
         ├── DeadlineError             DEADLINE_EXCEEDED    not retryable: the time was the caller's
         ├── CallCancelledError        CANCELLED            by a server that stopped; retryable
@@ -29,6 +30,8 @@ from google.rpc import error_details_pb2, status_pb2
 from rankd.errors import RankdError, Reason
 
 DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""gRPC's own name for when to retry (gRFC A6): milliseconds; anything else, such as -1, means never."""
 _RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED})
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -93,6 +96,10 @@ class ExhaustedError(RankdRpcError):
     """A bound is reached. Retryable only if the server says when."""
 
 
+class OverloadedError(ExhaustedError):
+    """The server has more to do than it can do in time. `retry_after_s`: when to come again."""
+
+
 class ServerUnavailableError(RankdRpcError):
     """No server could be reached, or it is draining. All attempts of the retry policy were spent."""
 
@@ -131,13 +138,16 @@ def from_rpc_error(error: Any, request_id: str = "") -> RankdRpcError:
     `request_id` is the one that was sent; one that the server names comes first.
     """
     status = status_pb2.Status()
+    pushback: str | None = None
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY:
             try:
                 status.ParseFromString(value)
             except DecodeError:
                 status.Clear()  # damaged details: the code and the message still say what happened
-    return _build(error.code(), error.details() or "", status.details, request_id)
+        elif key == PUSHBACK_KEY:
+            pushback = value
+    return _build(error.code(), error.details() or "", status.details, request_id, pushback)
 
 
 def from_status(status: status_pb2.Status, request_id: str = "") -> RankdRpcError:
@@ -145,7 +155,9 @@ def from_status(status: status_pb2.Status, request_id: str = "") -> RankdRpcErro
     return _build(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details, request_id)
 
 
-def _build(code: grpc.StatusCode, message: str, details: Iterable[AnyMessage], request_id: str) -> RankdRpcError:
+def _build(
+    code: grpc.StatusCode, message: str, details: Iterable[AnyMessage], request_id: str, pushback: str | None = None
+) -> RankdRpcError:
     reason: Reason | None = None
     violations: list[FieldViolation] = []
     retry_after_s: float | None = None
@@ -166,6 +178,9 @@ def _build(code: grpc.StatusCode, message: str, details: Iterable[AnyMessage], r
                 request_id = origin.request_id or request_id
         except DecodeError:
             continue
-    return _CLASSES.get(code, RankdRpcError)(
-        code, message, reason=reason, violations=violations, request_id=request_id, retry_after_s=retry_after_s
-    )
+    if pushback is not None:
+        retry_after_s = int(pushback) / 1000 if pushback.isascii() and pushback.isdigit() else None
+    kind = _CLASSES.get(code, RankdRpcError)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (reason is Reason.OVERLOADED or retry_after_s is not None):
+        kind = OverloadedError
+    return kind(code, message, reason=reason, violations=violations, request_id=request_id, retry_after_s=retry_after_s)

@@ -1,4 +1,4 @@
-"""The channel: service config and options. Every default here says why.
+"""The channel: service config and options, for the clients here and for stubs of your own. Every default says why.
 
 Options given by the caller come last and win.
 """
@@ -21,6 +21,14 @@ MAX_ATTEMPTS = 4
 INITIAL_BACKOFF_S = 0.02
 MAX_BACKOFF_S = 0.5
 
+CONNECTIONS = 4
+"""Per address. With four, one of two workers is reached by none of them in one case of eight, and a worker that
+drains holds all of them as rarely; each costs a socket and a health watch."""
+
+INITIAL_RECONNECT_BACKOFF_MS = 100
+MAX_RECONNECT_BACKOFF_MS = 5_000
+"""gRPC's own are 1 s and 2 min: a server that is back after ten minutes would be found two minutes later."""
+
 KEEPALIVE_TIME_MS = 300_000
 """As often as a gRPC server allows without being told otherwise; more often, and it hangs up."""
 KEEPALIVE_TIMEOUT_MS = 10_000
@@ -40,8 +48,8 @@ def service_config(*, health_checking: bool = True, retry: bool = True) -> str:
     drains) out of the rotation before it goes away; retries UNAVAILABLE and a CANCELLED that the
     *server* sent, which is how calls end that a stopping server cut off. (The caller's own
     cancellation is never retried.) RESOURCE_EXHAUSTED is not retried: that would feed an
-    overload. Backoff doubles from 20 ms, with gRPC's jitter of 20 %; retries stop when
-    more than about one call in ten needs them.
+    overload; nor does gRPC then take notice of `grpc-retry-pushback-ms`. Backoff doubles from
+    20 ms, with gRPC's jitter of 20 %; retries stop when more than about one call in ten needs them.
     """
     config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if health_checking:
@@ -68,9 +76,12 @@ def service_config(*, health_checking: bool = True, retry: bool = True) -> str:
 
 
 def channel_options(
-    *, own_connection: bool, health_checking: bool, retry: bool, more: ChannelOptions = ()
+    *, health_checking: bool = True, retry: bool = True, more: ChannelOptions = ()
 ) -> list[tuple[str, str | int]]:
-    """Options of one channel. `own_connection`: do not share it with other channels to the same address."""
+    """Options of one channel, with connections of its own: not shared with other channels to the same address.
+
+    `retry`: gRPC's own retries. The clients of this package make theirs (retries.py) and turn these off.
+    """
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config(health_checking=health_checking, retry=retry)),
         # A name server must not be able to replace the config above.
@@ -81,8 +92,9 @@ def channel_options(
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
         ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", INITIAL_RECONNECT_BACKOFF_MS),
+        ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
     ]
-    if own_connection:
-        options.append(("grpc.use_local_subchannel_pool", 1))
     overridden = {name for name, _ in more}
     return [option for option in options if option[0] not in overridden] + list(more)

@@ -22,8 +22,11 @@ from rankd.v1.ranking_pb2 import Candidates, Column, Query, RankRequest, ScoreRe
 
 ViewName: TypeAlias = Literal["basic", "scores", "features"]
 SurfaceName: TypeAlias = Literal["search", "browse", "autocomplete", "recommendation"]
+Priority: TypeAlias = Literal["live", "batch"]
 Time: TypeAlias = datetime | np.datetime64 | Timestamp | int
 """An aware datetime, a datetime64 (UTC), a Timestamp, or milliseconds since 1970."""
+
+PRIORITY_KEY = "rankd-priority"
 
 _VIEWS = {
     "basic": ranking_pb2.VIEW_BASIC,
@@ -48,6 +51,13 @@ class RankList:
     page_size: int | None = None
     page_token: str = ""
     request_id: str = ""
+
+
+def checked_priority(priority: Priority) -> Priority:
+    """`priority` itself. RequestError if it is none."""
+    if priority not in ("live", "batch"):
+        raise RequestError.one(Reason.INVALID_FIELD, "priority", "live or batch", repr(priority))
+    return priority
 
 
 def candidates(

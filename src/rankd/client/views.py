@@ -14,7 +14,7 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from rankd.v1.ranking_pb2 import FeatureColumn, RankRequest, RankResponse, ScoreResponse, Versions
+from rankd.v1.ranking_pb2 import DegradationLevel, FeatureColumn, RankRequest, RankResponse, ScoreResponse, Versions
 
 RequestT_co = TypeVar("RequestT_co", bound=Message, covariant=True)
 
@@ -38,6 +38,19 @@ class RankedItem:
     index: int
     score: float
     base_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """What a server left out so as to answer in time.
+
+    `level`: "fewer_candidates" (the model re-scored fewer than the profile says) or "base_only". `reasons`:
+    "overload", "deadline". `stages_skipped`: stages that did not run, such as "model".
+    """
+
+    level: str
+    reasons: tuple[str, ...]
+    stages_skipped: tuple[str, ...]
 
 
 class RankedList:
@@ -96,6 +109,16 @@ class RankedList:
     @property
     def rescored_count(self) -> int:
         return self.message.rescored_count
+
+    @cached_property
+    def degradation(self) -> Degradation | None:
+        """None: nothing was left out."""
+        if not self.message.HasField("degradation"):
+            return None
+        found = self.message.degradation
+        known = DegradationLevel.DESCRIPTOR.values_by_number.get(found.level)
+        level = str(found.level) if known is None else known.name.removeprefix("DEGRADATION_LEVEL_").lower()
+        return Degradation(level, tuple(found.reasons), tuple(found.stages_skipped))
 
     @property
     def next_page_token(self) -> str:
