@@ -26,8 +26,9 @@ CONNECTIONS = 4
 drains holds all of them as rarely; each costs a socket and a health watch."""
 
 INITIAL_RECONNECT_BACKOFF_MS = 100
-MAX_RECONNECT_BACKOFF_MS = 5_000
-"""gRPC's own are 1 s and 2 min: a server that is back after ten minutes would be found two minutes later."""
+MAX_RECONNECT_BACKOFF_MS = 1_000
+"""gRPC's own are 1 s and 2 min: a server that is back would be left unused for long, and if the others drained
+meanwhile, nobody would be left."""
 
 KEEPALIVE_TIME_MS = 300_000
 """As often as a gRPC server allows without being told otherwise; more often, and it hangs up."""
