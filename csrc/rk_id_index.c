@@ -41,6 +41,17 @@ static inline uint64_t load64(const uint8_t *p) {
     return x;
 }
 
+static inline uint64_t load32(const uint8_t *p) {
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24;
+}
+
+/* 1 to 7 bytes, by loads that overlap. */
+static inline uint64_t load_short(const uint8_t *p, size_t length) {
+    if (length >= 4) return load32(p) | load32(p + length - 4) << 8 * (length - 4);
+    size_t middle = length / 2, end = length - 1;
+    return (uint64_t)p[0] | (uint64_t)p[middle] << 8 * middle | (uint64_t)p[end] << 8 * end;
+}
+
 #define SIP_ROUND(a, b, c, d)                                     \
     do {                                                          \
         a += b; b = rotate(b, 13) ^ a; a = rotate(a, 32);         \
@@ -60,7 +71,7 @@ uint64_t rk_siphash13(const uint8_t *bytes, size_t length, const uint64_t seed[2
         a ^= m;
     }
     uint64_t last = (uint64_t)(length & 0xff) << 56;
-    for (size_t i = whole; i < length; i++) last |= (uint64_t)bytes[i] << (8 * (i - whole));
+    if (whole < length) last |= whole ? load64(bytes + length - 8) >> 8 * (8 - length % 8) : load_short(bytes, length);
     d ^= last;
     SIP_ROUND(a, b, c, d);
     a ^= last;

@@ -12,16 +12,35 @@
 
 #include "rk_table_internal.h"
 
+static inline uint64_t load32(const uint8_t *bytes)
+{
+    uint32_t value;
+    memcpy(&value, bytes, 4);
+    return value;
+}
+
+static inline uint64_t load64(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, 8);
+    return value;
+}
+
+/* Two loads that overlap take the place of a loop over bytes. */
 rk_key rk_key_of(const rk_table *table, rk_id id)
 {
-    rk_key key = {{(uint32_t)id.length, 0}, 0};
-    uint8_t first[RK_INLINE_ID + 4] = {0};
-    memcpy(first, id.bytes, id.length < RK_INLINE_ID ? id.length : RK_INLINE_ID);
-    uint32_t prefix;
-    memcpy(&prefix, first, 4);
-    key.word[0] |= (uint64_t)prefix << 32;
-    memcpy(&key.word[1], first + 4, 8);
-    key.tag = (uint32_t)(rk_siphash13(id.bytes, id.length, table->header->seed) >> 32);
+    const uint8_t *bytes = id.bytes;
+    size_t length = id.length;
+    rk_key key = {{(uint32_t)length, 0}, 0};
+    if (length >= 4) {
+        key.word[0] |= load32(bytes) << 32;
+        if (length > RK_INLINE_ID) key.word[1] = load64(bytes + 4);
+        else if (length >= 8) key.word[1] = load64(bytes + length - 8) >> 8 * (12 - length);
+        else key.word[1] = load32(bytes + length - 4) >> 8 * (8 - length);
+    } else {
+        for (size_t i = 0; i < length; i++) key.word[0] |= (uint64_t)bytes[i] << 8 * (4 + i);
+    }
+    key.tag = (uint32_t)(rk_siphash13(bytes, length, table->header->seed) >> 32);
     return key;
 }
 

@@ -20,7 +20,8 @@
  * Trust: files are written by rankd; opening checks the header (magic, version, byte order, layout, sizes), and no
  * reader follows an offset out of its mapping, whatever the files say. Cutting a file short while it is mapped is
  * beyond that.
- * Ids: any bytes, 1 to RK_TABLE_MAX_ID_BYTES, hashed with SipHash-1-3 under the table's own random seed.
+ * Ids: any bytes, 1 (texts of a dictionary: 0) to RK_TABLE_MAX_ID_BYTES, hashed with SipHash-1-3 under the table's own
+ * random seed.
  * Missing: NaN, INT64_MIN, -1 by kind; a vector that starts with NaN; a text, set or map of length -1.
  */
 #ifndef RK_TABLE_H
@@ -139,7 +140,7 @@ int64_t rk_table_code(const rk_table *dictionary, rk_id text);
 /* Codes of n texts, -1 where unknown. 0, or -1 as rk_table_read. */
 int rk_table_codes(const rk_table *dictionary, const rk_id *texts, size_t n, int32_t *codes);
 
-/* The text of a code: valid while the dictionary is open; of length 0 if there is none. */
+/* The text of a code: valid while the dictionary is open; its bytes are NULL if there is none. */
 rk_id rk_table_text(const rk_table *dictionary, int64_t code);
 
 /* ---- The writer. ---- */

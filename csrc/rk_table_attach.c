@@ -50,7 +50,7 @@ static rk_table_status count_values(rk_table *table, const uint64_t *row)
 {
     rk_writer *writer = table->writer;
     uint64_t id_bytes = row[1] & UINT32_MAX;
-    if (!id_bytes || id_bytes > RK_TABLE_MAX_ID_BYTES) return RK_TABLE_DAMAGED;
+    if ((!id_bytes && table->cell_count) || id_bytes > RK_TABLE_MAX_ID_BYTES) return RK_TABLE_DAMAGED;
     if (id_bytes > RK_INLINE_ID) {
         if (!is_in_heap(writer, row[2], rk_padded(id_bytes))) return RK_TABLE_DAMAGED;
         extend_top(writer, row[2], rk_padded(id_bytes));

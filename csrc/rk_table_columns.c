@@ -109,7 +109,8 @@ int rk_columns_copy_spans(rk_read *read, size_t i)
         const uint8_t *at = (const uint8_t *)read->scratch + column->at;                              \
         size_t stride = 8 * read->reading->scratch_words;                                             \
         out_type *out = (out_type *)(uintptr_t)read->columns[c].data + read->start;                   \
-        for (size_t i = 0; i < read->size; i++, at += stride) {                                       \
+        size_t size = read->size;                                                                     \
+        for (size_t i = 0; i < size; i++, at += stride) {                                             \
             in_type value;                                                                            \
             memcpy(&value, at, sizeof value);                                                         \
             out[i] = (body);                                                                          \
@@ -120,7 +121,8 @@ static void decode_number(rk_read *read, size_t c)
 {
     const rk_read_column *column = &read->reading->columns[c];
     double missing = column->asked.missing, divisor = column->asked.divisor;
-    if (column->cell.kind == RK_CELL_F32) FOR_ROWS(float, double, value == value ? (double)value : missing);
+    if (column->cell.kind == RK_CELL_F32 && missing != missing) FOR_ROWS(float, double, (double)value);
+    else if (column->cell.kind == RK_CELL_F32) FOR_ROWS(float, double, value == value ? (double)value : missing);
     else if (column->cell.kind == RK_CELL_BOOL) FOR_ROWS(int8_t, double, value >= 0 ? (double)value : missing);
     else FOR_ROWS(int64_t, double, value != INT64_MIN ? (double)value / divisor : missing);
 }

@@ -219,19 +219,15 @@ static uint64_t new_limit(int fd, rk_word *limit, uint64_t before, uint64_t unit
     return now;
 }
 
-int rk_row_is_there(const rk_table *table, uint64_t row)
+int rk_row_has_come(const rk_table *table, uint64_t row)
 {
     rk_word *limit = &table->shared->row_limit;
-    if (row < rk_load(limit)) return 1;
     return row < new_limit(table->rows_fd, limit, rk_header_bytes(table->cell_count), 8 * table->row_words,
                            table->reserved_bytes);
 }
 
-int rk_heap_is_there(const rk_table *table, uint64_t at, uint64_t bytes)
+int rk_heap_has_come(const rk_table *table, uint64_t at, uint64_t bytes)
 {
-    rk_word *limit = &table->shared->heap_limit;
-    uint64_t now = rk_load(limit);
-    if (at <= now && bytes <= now - at) return 1;
-    now = new_limit(table->heap_fd, limit, 0, 1, table->reserved_bytes);
+    uint64_t now = new_limit(table->heap_fd, &table->shared->heap_limit, 0, 1, table->reserved_bytes);
     return at <= now && bytes <= now - at;
 }

@@ -27,7 +27,7 @@ int64_t rk_table_code(const rk_table *dictionary, rk_id text)
     return rk_table_codes(dictionary, &text, 1, &code) ? -1 : code;
 }
 
-/* The id of a row as it stands there, or one of length 0. The 12 bytes of a short id lie behind its length. */
+/* The id of a row as it stands there, or one without bytes. The 12 bytes of a short id lie behind its length. */
 static rk_id id_of(const rk_table *table, const rk_word *row)
 {
     uint64_t length = rk_load(row + 1) & UINT32_MAX;
@@ -51,7 +51,7 @@ static int copy_id(const rk_table *table, const rk_word *row, rk_arena *arena, r
 {
     uint64_t version = rk_load_acquire(row);
     rk_id found = id_of(table, row);
-    if ((version & 1) || !found.length) return 0;
+    if ((version & 1) || !found.bytes) return 0;
     uint8_t *copy = rk_arena_take(arena, found.length);
     if (!copy) return -1;
     if (found.length <= RK_INLINE_ID) {

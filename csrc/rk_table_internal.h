@@ -137,6 +137,7 @@ static inline uint64_t rk_padded(uint64_t bytes) { return (bytes + 7) & ~UINT64_
 static inline void rk_copy_words(void *to, const rk_word *from, size_t count)
 {
     uint8_t *out = to;
+#pragma GCC unroll 4
     for (size_t i = 0; i < count; i++) {
         uint64_t word = rk_load(from + i);
         memcpy(out + 8 * i, &word, 8);
@@ -231,9 +232,21 @@ void rk_index_unmap(rk_index_map *map);
 rk_index_map *rk_enter(const rk_table *table);
 void rk_leave(const rk_table *table, rk_index_map *map);
 
-/* Whether the files hold a row, and `bytes` bytes of the heap from `at` on. */
-int rk_row_is_there(const rk_table *table, uint64_t row);
-int rk_heap_is_there(const rk_table *table, uint64_t at, uint64_t bytes);
+/* Whether the files hold a row, and `bytes` bytes of the heap from `at` on; the size of a file is asked for only if what
+ * is known of it is not enough. */
+int rk_row_has_come(const rk_table *table, uint64_t row);
+int rk_heap_has_come(const rk_table *table, uint64_t at, uint64_t bytes);
+
+static inline int rk_row_is_there(const rk_table *table, uint64_t row)
+{
+    return row < rk_load(&table->shared->row_limit) || rk_row_has_come(table, row);
+}
+
+static inline int rk_heap_is_there(const rk_table *table, uint64_t at, uint64_t bytes)
+{
+    uint64_t limit = rk_load(&table->shared->heap_limit);
+    return (at <= limit && bytes <= limit - at) || rk_heap_has_come(table, at, bytes);
+}
 
 /* ---- rk_table_index.c: the writer's. ---- */
 

@@ -18,13 +18,16 @@ static int is_column(const rk_table *table, const rk_table_column *asked)
     return asked->part == RK_PART_NUMBER || asked->part == RK_PART_STORED || asked->part == RK_PART_TIME;
 }
 
-/* Marks the words of a row that a column reads from scratch memory. */
+enum { TO_SCRATCH = 1, TO_COLUMN = 2 };
+
+/* Marks the words of a row that a column needs, and which of them it reads from scratch memory. */
 static void mark_words(const rk_table *table, const rk_table_column *asked, uint8_t *marks)
 {
     const rk_cell *cell = &table->cells[asked->cell];
     const rk_place *place = &table->places[asked->cell];
-    if (cell->kind != RK_CELL_VECTOR || asked->part == RK_PART_TIME) marks[place->at / 8] = 1;
-    if (cell->timed) marks[place->time_word] = 1;
+    if (cell->kind != RK_CELL_VECTOR || asked->part == RK_PART_TIME) marks[place->at / 8] |= TO_SCRATCH;
+    else for (int32_t i = 0; i < (cell->width + 1) / 2; i++) marks[place->at / 8 + (uint32_t)i] |= TO_COLUMN;
+    if (cell->timed) marks[place->time_word] |= TO_SCRATCH;
 }
 
 /* Runs of marked words, put side by side in scratch memory; marks become places there. */
@@ -32,21 +35,22 @@ static void make_runs(rk_table_reading *reading, const uint8_t *marks, uint32_t 
 {
     uint32_t words = (uint32_t)reading->table->row_words, to = RK_ROW_HEAD;
     for (uint32_t w = RK_ROW_HEAD; w < words; w++) {
-        if (!marks[w]) continue;
-        if (w == RK_ROW_HEAD || !marks[w - 1]) reading->runs[reading->run_count++] = (rk_run){w, to, 0};
+        if (!(marks[w] & TO_SCRATCH)) continue;
+        if (w == RK_ROW_HEAD || !(marks[w - 1] & TO_SCRATCH)) reading->runs[reading->run_count++] = (rk_run){w, to, 0};
         reading->runs[reading->run_count - 1].count++;
         places[w] = to++;
     }
     reading->scratch_words = to;
 }
 
-static void add_lines(rk_table_reading *reading, uint32_t from, uint32_t count)
+/* Words to prefetch: at most 8 apart, and the last of each run, so that no line of a marked word is left out. The row's
+ * first word goes without saying. */
+static void make_lines(rk_table_reading *reading, const uint8_t *marks)
 {
-    for (uint32_t w = from; reading->line_count < MOST_LINES; w += 8) {
-        uint32_t at = w < from + count ? w : from + count - 1;
-        uint32_t last = reading->line_count ? reading->lines[reading->line_count - 1] : 0;
-        if (at != last) reading->lines[reading->line_count++] = at;
-        if (w + 1 >= from + count) return;
+    uint32_t words = (uint32_t)reading->table->row_words, last = 0;
+    for (uint32_t w = RK_ROW_HEAD; w < words && reading->line_count < MOST_LINES; w++) {
+        int is_end = w + 1 == words || !marks[w + 1];
+        if (marks[w] && (w >= last + 8 || is_end)) reading->lines[reading->line_count++] = last = w;
     }
 }
 
@@ -62,7 +66,6 @@ static void place_column(rk_table_reading *reading, const rk_table_column *asked
     if (asked->part != RK_PART_TIME && column->cell.kind == RK_CELL_VECTOR) {
         column->row_word = place->at / 8;
         reading->vectors[reading->vector_count++] = (uint32_t)reading->count;
-        add_lines(reading, column->row_word, (uint32_t)(column->cell.width + 1) / 2);
     }
     if (asked->part != RK_PART_TIME && rk_is_heap_kind(column->cell.kind)) {
         reading->spans[reading->span_count++] = (uint32_t)reading->count;
@@ -94,9 +97,7 @@ static int fill_reading(rk_table_reading *reading, const rk_table_column *column
     if (!failed) {
         for (size_t c = 0; c < count; c++) mark_words(reading->table, &columns[c], marks);
         make_runs(reading, marks, places);
-        for (size_t r = 0; r < reading->run_count; r++) {
-            add_lines(reading, reading->runs[r].from, reading->runs[r].count);
-        }
+        make_lines(reading, marks);
         for (size_t c = 0; c < count; c++) place_column(reading, &columns[c], places);
         fill_blank(reading);
     }
@@ -269,9 +270,8 @@ static int copy_block(rk_read *read)
 {
     for (size_t i = 0; i < read->size; i++) {
         uint64_t version;
-        int is_id = read->ids[i].length && read->ids[i].length <= RK_TABLE_MAX_ID_BYTES;
         int found = 0;
-        if (is_id) {
+        if (read->ids[i].length <= RK_TABLE_MAX_ID_BYTES) {
             found = read->slots[i] && copy_row(read, i, rk_slot_row(read->slots[i]), &version) == ROW_IS_IT;
             if (!found) found = find(read, i);
         }

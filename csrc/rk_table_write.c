@@ -64,28 +64,52 @@ static int cursor_room(rk_writer *writer, size_t count)
     return 0;
 }
 
-static rk_table_status check_batch(rk_table *table, const rk_table_batch *batch, rk_table_room *need)
+/* Keys of a block of ids, their slots on the way to the cache. */
+static void make_keys(const rk_table *table, const rk_id *ids, size_t count, rk_key *keys)
+{
+    const rk_index_map *map = table->writer->map;
+    for (size_t i = 0; i < count; i++) {
+        keys[i] = rk_key_of(table, ids[i]);
+        __builtin_prefetch(&map->slots[rk_home(keys[i].tag, map->slot_count)]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t slot = rk_load(&map->slots[rk_home(keys[i].tag, map->slot_count)]);
+        if (rk_slot_fits(slot, keys[i].tag)) __builtin_prefetch(rk_row_at(table, rk_slot_row(slot)));
+    }
+}
+
+/* What the rows themselves need: `count` ids from position `start` on. */
+static int check_ids(rk_table *table, const rk_table_batch *batch, size_t start, size_t count, rk_table_room *need)
 {
     rk_writer *writer = table->writer;
+    rk_key keys[BLOCK];
+    for (size_t i = start; i < start + count; i++) {
+        size_t length = batch->ids[i].length;
+        if ((!length && table->cell_count) || length > RK_TABLE_MAX_ID_BYTES) return 0;
+        if (batch->keys && (batch->keys[i] < RK_TABLE_NO_KEY || batch->keys[i] > RK_TABLE_MAX_KEY)) return 0;
+        if (length <= RK_INLINE_ID) continue;
+        /* Even if it is there: it could be deleted before this is published. */
+        need->heap_bytes += rk_padded(length);
+        if (rk_padded(length) > writer->largest_value) writer->largest_value = rk_padded(length);
+    }
+    make_keys(table, batch->ids + start, count, keys);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t slot;
+        need->rows += !rk_writer_find(table, &keys[i], batch->ids[start + i], &slot);
+    }
+    return 1;
+}
+
+static rk_table_status check_batch(rk_table *table, const rk_table_batch *batch, rk_table_room *need)
+{
     *need = (rk_table_room){0, 0};
     for (size_t w = 0; w < batch->write_count; w++) {
         if (!is_write(table, &batch->writes[w], batch->n, &need->heap_bytes)) return RK_TABLE_BAD_ARGUMENT;
     }
-    for (size_t i = 0; i < batch->n; i++) {
-        rk_id id = batch->ids[i];
-        uint64_t slot;
-        if (!id.length || id.length > RK_TABLE_MAX_ID_BYTES) return RK_TABLE_BAD_ARGUMENT;
-        if (batch->keys && (batch->keys[i] < RK_TABLE_NO_KEY || batch->keys[i] > RK_TABLE_MAX_KEY)) {
-            return RK_TABLE_BAD_ARGUMENT;
-        }
-        rk_key key = rk_key_of(table, id);
-        need->rows += !rk_writer_find(table, &key, id, &slot);
-        if (id.length <= RK_INLINE_ID) continue;
-        /* Even if it is there: it could be deleted before this is published. */
-        need->heap_bytes += rk_padded(id.length);
-        if (rk_padded(id.length) > writer->largest_value) writer->largest_value = rk_padded(id.length);
+    for (size_t i = 0; i < batch->n; i += BLOCK) {
+        if (!check_ids(table, batch, i, batch->n - i < BLOCK ? batch->n - i : BLOCK, need)) return RK_TABLE_BAD_ARGUMENT;
     }
-    return cursor_room(writer, batch->write_count) ? RK_TABLE_NO_MEMORY : RK_TABLE_OK;
+    return cursor_room(table->writer, batch->write_count) ? RK_TABLE_NO_MEMORY : RK_TABLE_OK;
 }
 
 /* Room for everything that is held and this. */
@@ -244,20 +268,6 @@ static void upsert(rk_table *table, const rk_table_batch *batch, size_t i, const
     }
 }
 
-/* Keys of a block of ids, their slots on the way to the cache. */
-static void make_keys(const rk_table *table, const rk_id *ids, size_t count, rk_key *keys)
-{
-    const rk_index_map *map = table->writer->map;
-    for (size_t i = 0; i < count; i++) {
-        keys[i] = rk_key_of(table, ids[i]);
-        __builtin_prefetch(&map->slots[rk_home(keys[i].tag, map->slot_count)]);
-    }
-    for (size_t i = 0; i < count; i++) {
-        uint64_t slot = rk_load(&map->slots[rk_home(keys[i].tag, map->slot_count)]);
-        if (rk_slot_fits(slot, keys[i].tag)) __builtin_prefetch(rk_row_at(table, rk_slot_row(slot)));
-    }
-}
-
 void rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
 {
     rk_writer *writer = table->writer;
@@ -279,7 +289,7 @@ uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n)
     uint64_t removed = 0, slot;
     pthread_mutex_lock(&writer->lock);
     for (size_t i = 0; i < n; i++) {
-        if (!ids[i].length || ids[i].length > RK_TABLE_MAX_ID_BYTES) continue;
+        if (ids[i].length > RK_TABLE_MAX_ID_BYTES) continue;
         rk_key key = rk_key_of(table, ids[i]);
         if (!rk_writer_find(table, &key, ids[i], &slot)) continue;
         uint64_t row = rk_slot_row(rk_load(&writer->map->slots[slot]));

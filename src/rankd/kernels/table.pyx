@@ -209,7 +209,7 @@ cdef class Table:
         cdef list texts = []
         for i in range(array_size(codes)):
             text = rk_table_text(self.table, numbers[i])
-            if text.length == 0:
+            if text.bytes is NULL:
                 raise ValueError(f"codes[{i}]: no text has the code {numbers[i]}")
             texts.append((<const char *>text.bytes)[:text.length].decode("utf-8"))
         return texts
