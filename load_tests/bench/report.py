@@ -14,6 +14,8 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table as RichTable
 
+import rankd
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -53,7 +55,8 @@ def machine() -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
         "Python": platform.python_version(),
     }
-    return facts | {name: importlib.metadata.version(name) for name in ("rankd", "grpcio", "uvloop", "numpy")}
+    versions = {name: importlib.metadata.version(name) for name in ("grpcio", "uvloop", "numpy")}
+    return facts | {"rankd": rankd.__version__} | versions
 
 
 def machine_line() -> str:

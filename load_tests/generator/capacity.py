@@ -1,0 +1,60 @@
+"""The highest rate that a server keeps up with, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from generator.offer import Offer, Outcome
+from generator.process import Generator
+
+OBJECTIVE_MS = 50.0
+"""Half of the deadline: 99 of 100 answers must be there by then."""
+FAILED_SHARE = 0.001
+"""Of the calls, at most so many may fail or be answered with something left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What was found. `tries`: (rate, kept up) in the order tried; `at_rate`: the run at `rate`."""
+
+    rate: float
+    at_rate: Outcome
+    tries: Sequence[tuple[float, bool]]
+
+
+def keeps_up(outcome: Outcome) -> bool:
+    """p99 within the objective; every call answered in full, but for FAILED_SHARE."""
+    outcome.check_generator()
+    left_out = outcome.failed / len(outcome.code) + outcome.degraded_share
+    return outcome.latency_ms(99) <= OBJECTIVE_MS and left_out <= FAILED_SHARE
+
+
+def find_capacity(
+    generator: Generator, offer: Offer, bound: float, *, steps: int = 7, say: Callable[[str], None] = lambda _: None
+) -> Capacity:
+    """Bisects between 0 and `bound` calls a second with runs of `offer` at other rates; each is open loop.
+
+    `bound`: a rate that it surely does not keep up with for long, such as 1.1 times what it answers one after another.
+    RuntimeError if no rate tried was kept up with.
+    """
+    low, high = 0.0, bound
+    best: Outcome | None = None
+    tries = []
+    for step in range(steps):
+        # Capacity is usually near the bound: the first look is there, then halves.
+        rate = bound * 0.85 if step == 0 else (low + high) / 2
+        outcome = generator.run(replace(offer, rate=rate, seed=step + 1))
+        good = keeps_up(outcome)
+        say(
+            f"  {rate:,.0f}/s: p99 {outcome.latency_ms(99):.1f} ms, {outcome.failed} failed, "
+            f"{outcome.degraded_share:.1%} degraded{'' if good else ': too much'}"
+        )
+        tries.append((rate, good))
+        low, high = (rate, high) if good else (low, rate)
+        best = outcome if good else best
+        if high - low <= 0.03 * bound:
+            break
+    if best is None:
+        raise RuntimeError(f"no rate from {high:,.0f} to {bound:,.0f} calls/s was kept up with")
+    return Capacity(low, best, tries)
