@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact fuzz-wire real bench bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact fuzz-wire real bench-path overload bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -63,8 +63,11 @@ fuzz-wire: setup-dev ## 1,000,000 fuzzed requests, in C and by protobuf (some te
 real: setup-dev ## rank real catalogues and judgments (data: RANKD_DATA, default ../shared/data)
 	@$(PY) tests/real/run.py
 
-bench: setup-dev $(VENV)/.bench ## CPU per Rank beside a bare echo, start-up, memory
-	@$(PY) load_tests/bench_rank.py $(BENCH_ARGS)
+bench-path: setup-dev $(VENV)/.bench ## CPU per Rank beside a bare echo and FastAPI, lookups, memory, restart
+	@$(PY) load_tests/bench_path.py $(BENCH_ARGS)
+
+overload: setup-dev $(VENV)/.bench ## 2, 5 and 10 times capacity; restarts, kills and reloads under load
+	@$(PY) load_tests/bench_overload.py $(BENCH_ARGS)
 
 bench-kernels: setup ## the kernels beside the forest, and the NumPy and Python they stand in for
 	@$(PY) load_tests/bench_kernels.py
@@ -102,7 +105,7 @@ $(VENV)/.run: $(VENV)/.pip pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "rankd: installing test and lint tools"
-	@$(PY) tools/requirements.py parquet test house > $(VENV)/dev.txt
+	@$(PY) tools/requirements.py parquet test house serving-peers > $(VENV)/dev.txt
 	@$(INSTALL) -r $(VENV)/dev.txt
 	@touch $@
 

@@ -1,8 +1,8 @@
 """What rankd does with more load than it can take, and when it is restarted, killed and reloaded under load.
 
     make overload                              # tables, then one line of JSON; some five minutes
-    make overload OVERLOAD_ARGS="--quick"      # little of everything: shows that it works
-    make overload OVERLOAD_ARGS="--only shedding --write docs"
+    make overload BENCH_ARGS="--quick"      # little of everything: shows that it works
+    make overload BENCH_ARGS="--only shedding --write docs"
 
 C is the highest rate of independent (Poisson) calls at which 99 of 100 answers come within 50 ms and none is refused
 or cut short. Then twice, five and ten times as many are offered, each with a deadline of 100 ms: goodput is the answers
@@ -79,9 +79,7 @@ def faults_table(found: dict[str, Faults], reloads: Reloads | None) -> Table:
     return Table("Restarts, kills and reloads under load", head, rows, note)
 
 
-def line(
-    effort: Effort, shed: Shedding | None, found: dict[str, Faults], reloads: Reloads | None
-) -> dict[str, object]:
+def line(effort: Effort, shed: Shedding | None, found: dict[str, Faults], reloads: Reloads | None) -> dict[str, object]:
     """The last line. What was not run is null."""
     result: dict[str, object] = {"bench": "overload", "quick": effort is QUICK, "goodput": None}
     if shed is not None:

@@ -4,9 +4,9 @@
     make bench-path BENCH_ARGS="--quick"                     # little of everything: shows that it works
     make bench-path BENCH_ARGS="--write docs README.md"      # and into the documents
 
-Whatever is compared is asked in turns, round by round, in one run: by one caller that sends one call at a time and sits
-on another core than the servers. CPU is the kernel's account of the processes. Reported are medians over the rounds, and
-medians of the rounds' ratios.
+Whatever is compared is asked in turns, round by round, in one run: by one caller that sends one call at a time and
+sits on another core than the servers. CPU is the kernel's account of the processes. Reported are medians over the
+rounds, and medians of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def readme_table(echo: list[EchoResult], fastapi: list[FastapiResult]) -> Table:
     return Table("", head, rows)
 
 
-def line(quick: bool, echo: list[EchoResult], fastapi: list[FastapiResult], store: dict[str, float]) -> dict[str, object]:
+def line(
+    quick: bool, echo: list[EchoResult], fastapi: list[FastapiResult], store: dict[str, float]
+) -> dict[str, object]:
     """The last line. What was not run is null."""
     result: dict[str, object] = {"bench": "path"}
     result["echo"] = {str(r.candidates): round(r.ratio, 3) for r in echo} or None
@@ -91,6 +93,20 @@ def line(quick: bool, echo: list[EchoResult], fastapi: list[FastapiResult], stor
     result |= {"quick": quick, "machine": report.machine()}
     result["details"] = {"echo": [asdict(r) for r in echo], "fastapi": [asdict(r) for r in fastapi], "store": store}
     return result
+
+
+def write_documents(
+    places: list[Path], tables: list[Table], echo: list[EchoResult], fastapi: list[FastapiResult]
+) -> None:
+    """Fills the marked sections; a folder stands for its performance.md."""
+    measured = f"Measured on: {report.machine_line()}."
+    for place in places:
+        if place.is_dir():
+            text = "\n\n".join([measured, *[table.markdown() for table in tables]])
+            report.write_section(place / "performance.md", "bench-path", text)
+        elif echo:
+            table = readme_table(echo, fastapi).markdown().split("\n", 2)[2]
+            report.write_section(place, "bench:readme", f"{table}\n\n{measured}")
 
 
 def main() -> int:
@@ -119,6 +135,7 @@ def main() -> int:
     for table in tables:
         table.show(console)
     console.print(report.machine_line())
+    write_documents(arguments.write, tables, echo, fastapi)
     print(json.dumps(line(arguments.quick, echo, fastapi, store), ensure_ascii=False))
     return 0
 

@@ -26,7 +26,7 @@ from requirements import requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "constraints.txt"
-SETS = ["build", "run", "train", "parquet", "test", "house", "bench", "peers"]
+SETS = ["build", "run", "train", "parquet", "test", "house", "bench", "peers", "serving-peers"]
 PYTHONS = ["python3.11", "python3.12", "python3.13"]
 HEADER = """\
 # Written by `make lock` (tools/lock.py); do not edit. One version of everything rankd is built,

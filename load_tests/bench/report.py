@@ -1,4 +1,4 @@
-"""Results as tables on the terminal, as a section of a document, and as a plot."""
+"""Results as tables on the terminal and as sections of documents; plots as SVG."""
 
 from __future__ import annotations
 
@@ -84,23 +84,3 @@ def svg_pyplot() -> ModuleType:
     import matplotlib.pyplot as plt
 
     return plt
-
-
-def plot_cpu(file: Path, sizes: Sequence[int], lines: dict[str, Sequence[float]]) -> None:
-    """CPU per call over the number of candidates, both axes logarithmic, one line per forest and one for the echo."""
-    plt = svg_pyplot()
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for name, values in lines.items():
-        axes.plot(sizes, values, marker="o", label=name, linestyle="--" if "echo" in name else "-")
-    axes.set(xscale="log", yscale="log", xlabel="candidates", ylabel="server CPU per call, µs")
-    axes.set_xticks(list(sizes), [f"{size:,}" for size in sizes])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())
-    axes.grid(True, which="major", alpha=0.3)
-    axes.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(file, metadata={"Date": None})

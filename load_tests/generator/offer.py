@@ -52,6 +52,8 @@ class Offer:
     keep_answers: bool = False
     after: tuple[float, float] | None = None
     """(rate, seconds) that follow at once."""
+    ready_s: float = 20.0
+    """How long to wait for connections."""
 
     def times_s(self) -> NDArray[np.float64]:
         """When each call is to be sent, from the start, ascending."""

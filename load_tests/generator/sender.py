@@ -46,7 +46,7 @@ class _Bare:
         self._next = 0
 
     async def ready(self) -> None:
-        await asyncio.wait_for(asyncio.gather(*(channel.channel_ready() for channel in self._channels)), 20)
+        await asyncio.gather(*(channel.channel_ready() for channel in self._channels))
 
     async def send(self, request: bytes, timeout_s: float, stream: int) -> Answer:
         self._next = (self._next + 1) % len(self._channels)
@@ -136,7 +136,11 @@ def _told(answer: RankResponse) -> tuple[tuple[str, str], tuple[str, ...], tuple
 async def _run(offer: Offer) -> Outcome:
     recorder = _Recorder(offer)
     sender = _Retrying(offer) if offer.via_client else _Bare(offer)
-    await sender.ready()
+    try:
+        await asyncio.wait_for(sender.ready(), offer.ready_s)
+    except BaseException:
+        await sender.close()
+        raise
     sent = [0] * len(offer.streams)
     tasks: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()

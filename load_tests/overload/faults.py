@@ -16,6 +16,7 @@ from bench.forest.shapes import Shape
 from bench.processes import Running
 from generator.offer import Offer, Outcome, Stream
 from generator.process import Generator
+
 from overload.effort import Effort
 from overload.shedding import Say
 
@@ -26,8 +27,9 @@ DRAIN_S = 2.0
 """rankd's default: how long a server that ends goes on answering."""
 DEADLINE_S = 2.0
 """Retries included."""
-PAUSE_S = 1.0
-"""Between a server's coming back and the next one's end."""
+PAUSE_S = 3.0
+"""Between a server's coming back and the next one's end. gRPC waits a second, then 1.6, then 2.6 …, before it connects
+again: whoever ends the other server sooner leaves its clients without any."""
 
 
 @dataclass(slots=True)
@@ -48,16 +50,16 @@ def write_workspace(folder: Path) -> list[bytes]:
 
 
 def drain(folder: Path, effort: Effort, generator: Generator, say: Say) -> Faults:
-    """Two servers behind round robin; one after the other gets SIGTERM, ends and comes back, for as long as calls go on."""
+    """Two servers behind round robin; one after the other gets SIGTERM, ends and comes back while calls go on."""
     commands, servers = [], []
     with ExitStack() as stack:
+        stack.callback(lambda: [server.stop() for server in servers])
         for name in ("a", "b"):
             requests = write_workspace(folder / name)
             port, health_port = processes.free_ports(2)
             commands.append((processes.rankd_command(folder / name, port, health_port), port, health_port, None))
             said = stack.enter_context(tempfile.TemporaryFile())
             servers.append(processes.start(*commands[-1], said=said))
-            stack.callback(lambda number=len(servers) - 1: servers[number].stop())
             shop.write_items(servers[-1].target, shop.item_rows(SMALL.features, ITEMS))
         target = "ipv4:" + ",".join(server.target for server in servers)
         seconds = effort.drain_calls / effort.drain_rate

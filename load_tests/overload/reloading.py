@@ -13,12 +13,12 @@ from typing import Any
 import grpc
 import lightgbm
 import numpy as np
-from numpy.typing import NDArray
-
 from bench import processes, shop
 from bench.forest.shapes import Shape
 from generator.offer import BATCH_RANK, RANK, Offer, Outcome, Stream
 from generator.process import Generator
+from numpy.typing import NDArray
+
 from overload.effort import Effort
 from overload.shedding import Say
 from rankd.v1.ranking_pb2 import VIEW_SCORES, BatchRankRequest, RankRequest, RankResponse
@@ -96,9 +96,9 @@ def count_mixed(versions: Versions, outcome: Outcome) -> int:
 
 
 def _requests() -> list[Stream]:
-    ranks, batches = [], []
-    for seed in range(16):
-        ranks.append(shop.rank_request(PROFILE, shop.choose_items(ITEMS, CANDIDATES, seed), view=VIEW_SCORES))
+    lists = [shop.choose_items(ITEMS, CANDIDATES, seed) for seed in range(16)]
+    ranks = [shop.rank_request(PROFILE, numbers, view=VIEW_SCORES) for numbers in lists]
+    batches = []
     for seed in range(4):
         batch = BatchRankRequest(common=RankRequest(profile=PROFILE, view=VIEW_SCORES))
         for one in range(BATCH_LISTS):
@@ -130,7 +130,7 @@ def measure(folder: Path, effort: Effort, generator: Generator, say: Say) -> Rel
     versions.write(0)
     streams = _requests()
     with ExitStack() as stack:
-        server = stack.enter_context(processes.rankd(versions.folder, workers=2))
+        server = stack.enter_context(processes.rankd(versions.folder, workers=effort.reload_workers))
         shop.write_items(server.target, versions.rows)
         watch = _Watch(server.target, streams[0].requests[0], stack)
         seconds = effort.reloads * effort.reload_every_s + 1.0
@@ -151,7 +151,9 @@ def measure(folder: Path, effort: Effort, generator: Generator, say: Say) -> Rel
             time.sleep(max(0.0, effort.reload_every_s - took[-1]))
         outcome = generator.result()
     mixed = count_mixed(versions, outcome)
-    say(f"reloads: {len(took)}, {len(outcome.code):,} calls, {outcome.failed} failed, {mixed} answers of no one version")
+    say(
+        f"reloads: {len(took)}, {len(outcome.code):,} calls, {outcome.failed} failed, {mixed} answers of no one version"
+    )
     return Reloads(outcome, len(took), mixed, took)
 
 

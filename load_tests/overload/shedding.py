@@ -12,13 +12,13 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from bench import processes, shop
 from bench.processes import Running
 from generator.capacity import Capacity, find_capacity
 from generator.offer import RANK, Offer, Outcome, Stream
 from generator.process import Generator
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from overload.effort import Effort
 
 DEADLINE_S = 0.1
@@ -143,17 +143,18 @@ def _overload(
 
 def _mix(generator: Generator, offer: Offer, capacity: float, effort: Effort, say: Say) -> Outcome:
     requests = offer.streams[0].requests
-    streams = [
-        Stream(name, requests, share=0.5, metadata=(("rankd-priority", name),)) for name in ("live", "batch")
-    ]
+    streams = [Stream(name, requests, share=0.5, metadata=(("rankd-priority", name),)) for name in ("live", "batch")]
     outcome = generator.run(replace(offer, streams=streams, rate=3 * capacity, seconds=effort.priority_s))
     outcome.check_generator()
-    say(f"  half live, half batch at 3x: live {outcome.share_good('live'):.1%}, batch {outcome.share_good('batch'):.1%}")
+    say(
+        f"  half live, half batch at 3x: live {outcome.share_good('live'):.1%}, batch {outcome.share_good('batch'):.1%}"
+    )
     return outcome
 
 
 def _bare(
-    folder: Path, generator: Generator, requests: list[bytes], found: Shedding, effort: Effort, core: int | None, say: Say
+    folder: Path, generator: Generator, requests: list[bytes], found: Shedding, effort: Effort, core: int | None,
+    say: Say,
 ) -> dict[int, float]:  # fmt: skip
     responses = folder / "responses"
     responses.mkdir(exist_ok=True)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-
 from bench import processes, shop
 from bench.forest.shapes import Shape
 from generator.offer import RANK
+from numpy.typing import NDArray
+
 from path.callers import Block, Cost, GrpcCaller, thread_cpu_s
 from path.effort import Effort
 from rankd.kernels.forest import Forest
@@ -94,7 +94,8 @@ def measure(folder: Path, effort: Effort, core: int | None, say: Callable[[str],
             results.append(_measure(size, requests[size], rank, echo, clock, effort))
             echo.close()
             r = results[-1]
-            say(f"  {size:,} candidates: {r.rank_us:,.0f} µs, forest {r.forest_us:,.0f}, echo {r.echo_us:,.0f}: {r.ratio:.2f}")
+            figures = f"{r.rank_us:,.0f} µs, forest {r.forest_us:,.0f}, echo {r.echo_us:,.0f}: {r.ratio:.2f}"
+            say(f"  {size:,} candidates: {figures}")
     return results
 
 

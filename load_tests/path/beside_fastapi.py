@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 from bench import processes, shop
 from bench.processes import Running
 from generator.offer import RANK
+from peers import servers
+
 from path.callers import Block, GrpcCaller, HttpCaller
 from path.effort import Effort
-from peers import servers
 from rankd.v1.ranking_pb2 import VIEW_SCORES, RankResponse
 
 SIZES = (100, 1_000)
@@ -41,8 +41,8 @@ def check_same(ours: bytes, theirs: bytes) -> None:
     """The same scores in the same order, and the same ids but among equal scores. RuntimeError if not."""
     rankd, peer = RankResponse.FromString(ours), json.loads(theirs)
     same_scores = np.array_equal(np.array(rankd.scores), np.array(peer["scores"]))
-    same_ids = sorted(zip(rankd.scores, rankd.ids, strict=True)) == sorted(zip(peer["scores"], peer["ids"], strict=True))
-    if not (same_scores and same_ids and len(rankd.ids)):
+    ours_by_id = dict(zip(rankd.ids, rankd.scores, strict=True))
+    if not (same_scores and len(rankd.ids) and ours_by_id == dict(zip(peer["ids"], peer["scores"], strict=True))):
         raise RuntimeError("the two services rank the same list differently")
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
-
 from bench.processes import Running
+
 from path.effort import BLOCK_CALLS
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from bench.forest.shapes import Shape
 
+ECHO_SHAPE = Shape(500, 31, 20)
+PEER_SHAPE = Shape(500, 31, 100)
 BLOCK_CALLS = 3
 """At least so many calls a block."""
 
@@ -22,8 +24,8 @@ class Effort:
     stored: int = 1_000_000
     lookups: int = 300
     restarts: int = 3
-    echo_shape: Shape = Shape(500, 31, 20)
-    peer_shape: Shape = Shape(500, 31, 100)
+    echo_shape: Shape = ECHO_SHAPE
+    peer_shape: Shape = PEER_SHAPE
 
 
 QUICK = Effort(

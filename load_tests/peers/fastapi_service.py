@@ -1,6 +1,6 @@
 """The ranking service that a team writes first: FastAPI, rows in Redis, LightGBM's own prediction.
 
-    RANK_MODEL=model.txt RANK_REDIS_PORT=6379 RANK_ROWS=packed uvicorn peers.fastapi_service:app --loop uvloop --http httptools
+    RANK_MODEL=model.txt RANK_REDIS_PORT=6379 RANK_ROWS=packed uvicorn peers.fastapi_service:app
 
 POST /rank {"ids": [...]} answers {"ids": [...], "scores": [...]}, best first. Nothing is done badly on purpose:
 one MGET a request, orjson both ways without models in between, one matrix, one call of the booster, one thread.

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 import redis
-from numpy.typing import NDArray
-
 from bench import processes, shop
 from bench.processes import Running
+from numpy.typing import NDArray
 
 ROW_FORMATS = ("packed", "json")
 
