@@ -157,7 +157,7 @@ class Outcome:
         order = np.argsort(-counts)
         return {NAMES[int(codes[i])]: int(counts[i]) for i in order}
 
-    def check_generator(self, limit_ms: float = 20.0) -> None:
+    def check_generator(self, limit_ms: float) -> None:
         """GeneratorError if it could not keep up: 1 % of the calls left more than limit_ms late."""
         if self.lag_ms(99) > limit_ms:
             raise GeneratorError(

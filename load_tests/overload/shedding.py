@@ -118,7 +118,10 @@ def measure(folder: Path, effort: Effort, generator: Generator, core: int | None
         cpu_s = cpu_per_call_s(server, requests[0], 20)
         say(f"a call takes {cpu_s * 1e3:.2f} ms of the server's CPU; looking for its capacity")
         offer = Offer(server.target, [Stream("live", requests)], 1.0, effort.capacity_s, DEADLINE_S)
-        capacity = find_capacity(generator, offer, 1.1 / cpu_s, steps=effort.capacity_steps, say=say)
+        capacity = find_capacity(
+            generator, offer, 1.1 / cpu_s, steps=effort.capacity_steps,
+            objective=effort.objective, say=say,
+        )  # fmt: skip
         found = Shedding(cpu_s * 1e3, capacity)
         say(f"capacity {capacity.rate:,.0f}/s; offering more")
         for factor in effort.factors:
@@ -135,7 +138,7 @@ def _overload(
     with Probes(server.health_target) as probes:
         outcome = generator.run(asked)
     during = outcome.part(0.0, asked.seconds)
-    during.check_generator()
+    during.check_generator(effort.objective.lag_ms)
     result = Overload(factor, during, outcome.recovered_s(asked.seconds), probes)
     say(f"  {factor}x: {during.goodput / capacity:.0%} of capacity; {during.statuses()}; {probes.failed} probes failed")
     return result
@@ -145,7 +148,7 @@ def _mix(generator: Generator, offer: Offer, capacity: float, effort: Effort, sa
     requests = offer.streams[0].requests
     streams = [Stream(name, requests, share=0.5, metadata=(("rankd-priority", name),)) for name in ("live", "batch")]
     outcome = generator.run(replace(offer, streams=streams, rate=3 * capacity, seconds=effort.priority_s))
-    outcome.check_generator()
+    outcome.check_generator(effort.objective.lag_ms)
     say(
         f"  half live, half batch at 3x: live {outcome.share_good('live'):.1%}, batch {outcome.share_good('batch'):.1%}"
     )
