@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -317,6 +318,14 @@ async def test_closing_gives_up_what_is_prepared(served: Served, monkeypatch: py
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert served.swapped == []
+
+
+async def test_threads_give_way_while_it_prepares(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual_s, seen = sys.getswitchinterval(), []
+    monkeypatch.setattr(module, "inspect_workspace", lambda *_: seen.append(sys.getswitchinterval()) or 1 / 0)
+    await served.refused()
+    assert seen == [pytest.approx(module.SWITCH_S)]
+    assert sys.getswitchinterval() == usual_s
 
 
 async def test_old_configurations_go(served: Served) -> None:

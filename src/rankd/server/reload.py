@@ -11,9 +11,11 @@ refuses the whole of it. Everything here belongs to one event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +40,10 @@ RELOADABLE: Final = (
 
 RETRY_S: Final = (1.0, 60.0)
 """After a failure that is not the workspace's fault: the first and the longest wait before it is tried again."""
+
+SWITCH_S: Final = 0.0001
+"""How long the thread that prepares a reload may keep calls from being taken up, where it runs Python. At Python's own
+5 ms a call waits so long each time the loop wakes; measured with a forest of 500 trees: 5.3 ms, against 0.35 ms."""
 
 READ_TRIES: Final = 3
 """How often files are read that change while they are being read."""
@@ -181,7 +187,8 @@ class Reloader:
     async def _reload(self) -> ReloadResult:
         started_s = time.perf_counter()
         before = self._configuration
-        attempt = await asyncio.to_thread(_prepare, before, self._categories)
+        with _yielding():
+            attempt = await asyncio.to_thread(_prepare, before, self._categories)
         changed: tuple[Change, ...] = ()
         if attempt.configuration is not None:
             changed = changes(before, attempt.configuration)
@@ -206,6 +213,17 @@ class Reloader:
         else:
             self._retry_wait_s = min(max(RETRY_S[0], 2 * self._retry_wait_s), RETRY_S[1])
             self._retry_s = self._clock() + self._retry_wait_s
+
+
+@contextlib.contextmanager
+def _yielding() -> Iterator[None]:
+    """Threads give way to each other after SWITCH_S for a while."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval_s)
 
 
 def _prepare(before: Configuration, categories: Categories) -> _Attempt:
