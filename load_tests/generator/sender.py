@@ -66,7 +66,7 @@ class _Retrying:
 
     def __init__(self, offer: Offer) -> None:
         self._client = AsyncClient(
-            offer.target, channels=offer.channels, timeout_s=offer.deadline_s, batch_timeout_s=offer.deadline_s
+            offer.target, connections=offer.channels, timeout_s=offer.deadline_s, batch_timeout_s=offer.deadline_s
         )
         self._calls = [self._batch_rank if s.method == BATCH_RANK else self._rank for s in offer.streams]
 
