@@ -136,6 +136,10 @@ const void *rk_wire_unpacked(rk_wire_reader *r, const void *array, size_t *count
 /* A map's entries, each of `size` bytes with its key first: of those of one key the last stays, in the first's place. */
 void rk_wire_last_of_keys(rk_wire_reader *r, void *entries, size_t *count, size_t size);
 
+/* Room for one more entry, as rk_wire_grow; what has come again is taken out before, so that a map takes memory for its
+ * keys and not for all that was sent. */
+void *rk_wire_grow_map(rk_wire_reader *r, const void *entries, size_t *count, size_t size);
+
 /* ---- Writing: sizes first, then to memory that has them. Each function returns the end of what it wrote. ---- */
 
 static inline size_t rk_wire_varint_size(uint64_t value) {

@@ -1,8 +1,8 @@
 /* Requests of rankd.v1.RankingService from bytes: one function a message, which goes on with what it is given, so that a
- * message that comes twice is merged. Maps are first lists of all that came; what came again is taken out at the end. */
+ * message that comes twice is merged. Maps are lists of all that came; what came again is taken out when there is no room, and at the end. */
 #include "rk_wire.h"
 
-enum { LIKELY_PARTS = 8 }; /* columns, context features, labels, lists */
+enum { LIKELY_COLUMNS = 8 };
 
 /* ---- Parts. ---- */
 
@@ -76,7 +76,7 @@ static void candidates(rk_wire_reader *r, rk_wire_candidates *list) {
             break;
         case RK_TAG_CANDIDATES_COLUMNS: {
             rk_wire_column *columns =
-                rk_wire_grow(r, list->columns, list->column_count, 1, sizeof *columns, LIKELY_PARTS);
+                rk_wire_grow(r, list->columns, list->column_count, 1, sizeof *columns, LIKELY_COLUMNS);
             if (!columns) break;
             rk_wire_column *added = columns + list->column_count++;
             *added = (rk_wire_column){0};
@@ -161,8 +161,7 @@ static void context_value(rk_wire_reader *r, rk_wire_context *value) {
 }
 
 static void context_entry(rk_wire_reader *r, rk_wire_request *request) {
-    rk_wire_context *all =
-        rk_wire_grow(r, request->context, request->context_count, 1, sizeof *all, LIKELY_PARTS);
+    rk_wire_context *all = rk_wire_grow_map(r, request->context, &request->context_count, sizeof *all);
     if (!all) return;
     rk_wire_context *added = all + request->context_count++;
     *added = (rk_wire_context){0};
@@ -183,7 +182,7 @@ static void context_entry(rk_wire_reader *r, rk_wire_request *request) {
 }
 
 static void label_entry(rk_wire_reader *r, rk_wire_request *request) {
-    rk_wire_label *all = rk_wire_grow(r, request->labels, request->label_count, 1, sizeof *all, LIKELY_PARTS);
+    rk_wire_label *all = rk_wire_grow_map(r, request->labels, &request->label_count, sizeof *all);
     if (!all) return;
     rk_wire_label *added = all + request->label_count++;
     *added = (rk_wire_label){0};
@@ -288,14 +287,23 @@ static void list_message(rk_wire_reader *r, rk_wire_list *list) {
     rk_wire_leave(r, around);
 }
 
+/* How many fields of that tag follow, up to a fault. */
+static size_t count_fields(rk_wire_reader ahead, uint32_t wanted) {
+    size_t count = 0;
+    for (uint32_t tag; rk_wire_next(&ahead, &tag); rk_wire_skip(&ahead, tag)) count += tag == wanted;
+    return count;
+}
+
+/* A list is large beside the two bytes that it takes at least, so the array is made of the right size at once. */
 static void batch_fields(rk_wire_reader *r, rk_wire_batch *batch) {
+    size_t list_count = count_fields(*r, RK_TAG_BATCH_RANK_REQUEST_LISTS);
     for (uint32_t tag; rk_wire_next(r, &tag);) {
         if (tag == RK_TAG_BATCH_RANK_REQUEST_COMMON) {
             const uint8_t *around = rk_wire_enter(r);
             rank_fields(r, &batch->common);
             rk_wire_leave(r, around);
         } else if (tag == RK_TAG_BATCH_RANK_REQUEST_LISTS) {
-            rk_wire_list *lists = rk_wire_grow(r, batch->lists, batch->list_count, 1, sizeof *lists, LIKELY_PARTS);
+            rk_wire_list *lists = rk_wire_grow(r, batch->lists, batch->list_count, 1, sizeof *lists, list_count);
             if (!lists) return;
             rk_wire_list *added = lists + batch->list_count++;
             *added = (rk_wire_list){0};

@@ -19,17 +19,48 @@ static uint8_t *put_versions(uint8_t *out, uint32_t tag, rk_text profile, rk_tex
 static inline size_t place(const int64_t *indexes, size_t i) { return indexes ? (size_t)indexes[i] : i; }
 
 static size_t ids_size(uint32_t tag, const rk_text *ids, const int64_t *indexes, size_t count) {
-    size_t size = count * rk_wire_varint_size(tag);
+    size_t total = 0, any = 0;
     for (size_t i = 0; i < count; i++) {
         size_t length = ids[indexes[i]].length;
-        size += rk_wire_varint_size(length) + length;
+        total += length;
+        any |= length;
     }
+    size_t size = total + count * (rk_wire_varint_size(tag) + 1);
+    if (any >= 0x80) /* else all lengths take a byte */
+        for (size_t i = 0; i < count; i++) size += rk_wire_varint_size(ids[indexes[i]].length) - 1;
     return size;
 }
 
+/* The varint of a number of 8 to 14 bits. */
+static inline uint32_t in_two_bytes(uint32_t value) { return (value + (value & ~0x7Fu)) | 0x80; }
+
+/* Both fields of ids have tags of two bytes. */
+_Static_assert(RK_TAG_RANK_RESPONSE_IDS >> 7 && !(RK_TAG_RANK_RESPONSE_MISSING_IDS >> 14), "tags");
+_Static_assert((int)RK_TAG_RANK_RESPONSE_MISSING_IDS == (int)RK_TAG_SCORE_RESPONSE_MISSING_IDS, "tags");
+
 static uint8_t *put_ids(uint8_t *out, uint32_t tag, const rk_text *ids, const int64_t *indexes, size_t count) {
-    for (size_t i = 0; i < count; i++) out = rk_wire_put_element(out, tag, ids[indexes[i]]);
+    const uint16_t two = (uint16_t)in_two_bytes(tag);
+    for (size_t i = 0; i < count; i++) {
+        rk_text id = ids[indexes[i]];
+        memcpy(out, &two, sizeof two);
+        if (id.length < 0x80) {
+            out[2] = (uint8_t)id.length;
+            out += 3;
+        } else {
+            out = rk_wire_put_varint(out + 2, id.length);
+        }
+        out = rk_wire_put_bytes(out, id.bytes, id.length);
+    }
     return out;
+}
+
+/* A packed number that another one follows: up to 14 bits without a branch, for which a byte of the next is overwritten. */
+static inline uint8_t *put_followed(uint8_t *out, uint32_t value) {
+    if (value >= 1u << 14) return rk_wire_put_varint(out, value);
+    uint32_t longer = value >= 1u << 7;
+    uint16_t two = (uint16_t)((value + (value & ~0x7Fu)) | longer << 7);
+    memcpy(out, &two, sizeof two);
+    return out + 1 + longer;
 }
 
 /* Bytes of the packed numbers first, first + 1 … */
@@ -46,22 +77,34 @@ static size_t run_size(uint32_t first, size_t count) {
 }
 
 static uint8_t *put_run(uint8_t *out, uint32_t first, size_t count) {
-    for (size_t i = 0; i < count; i++) out = rk_wire_put_varint(out, (uint64_t)first + i);
+    uint64_t at = first, end = at + count;
+    for (; at < end && at < 1u << 7; at++) *out++ = (uint8_t)at;
+    for (; at < end && at < 1u << 14; at++, out += sizeof(uint16_t)) {
+        uint16_t two = (uint16_t)in_two_bytes((uint32_t)at);
+        memcpy(out, &two, sizeof two);
+    }
+    for (; at < end; at++) out = rk_wire_put_varint(out, at);
     return out;
 }
 
+/* How many of the positions are at least `bound`. */
+static size_t count_from(const int64_t *indexes, size_t count, int64_t bound) {
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) found += (size_t)((uint64_t)(bound - 1 - indexes[i]) >> 63);
+    return found;
+}
+
 static size_t indexes_size(const int64_t *indexes, size_t count) {
+    int64_t any = 0;
+    for (size_t i = 0; i < count; i++) any |= indexes[i];
     size_t size = count;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t index = (uint32_t)indexes[i];
-        size += (size_t)(index >= 1u << 7) + (index >= 1u << 14) + (index >= 1u << 21) + (index >= 1u << 28);
-    }
+    for (int bits = 7; bits < 32 && any >> bits; bits += 7) size += count_from(indexes, count, INT64_C(1) << bits);
     return size;
 }
 
 static uint8_t *put_indexes(uint8_t *out, const int64_t *indexes, size_t count) {
-    for (size_t i = 0; i < count; i++) out = rk_wire_put_varint(out, (uint32_t)indexes[i]);
-    return out;
+    for (size_t i = 0; i + 1 < count; i++) out = put_followed(out, (uint32_t)indexes[i]);
+    return rk_wire_put_varint(out, (uint32_t)indexes[count - 1]);
 }
 
 /* Packed numbers of `width` bytes: field and all. */

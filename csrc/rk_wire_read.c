@@ -186,3 +186,12 @@ void rk_wire_last_of_keys(rk_wire_reader *r, void *entries, size_t *count, size_
     else
         last_of_many(r, entries, count, size);
 }
+
+void *rk_wire_grow_map(rk_wire_reader *r, const void *entries, size_t *count, size_t size) {
+    if (*count >= FEW && *count == room_of(entries)) {
+        rk_wire_last_of_keys(r, (void *)(uintptr_t)entries, count, size);
+        size_t room = room_of(entries); /* doubled, if more than half of it was needed */
+        if (*count <= room / 2) return r->status ? NULL : (void *)(uintptr_t)entries;
+    }
+    return r->status ? NULL : rk_wire_grow(r, entries, *count, 1, size, FEW);
+}

@@ -169,6 +169,17 @@ static void test_many_labels(void) {
     CHECK(good);
 }
 
+/* A map takes memory for its keys, however often they come. */
+static void test_map_memory(void) {
+    static uint8_t bytes[1 << 20];
+    enum { ENTRIES = (int)sizeof bytes / 4 };
+    for (size_t i = 0; i < ENTRIES; i++) memcpy(bytes + 4 * i, "\x32\x02\x0a\x00", 4); /* an empty key, no value */
+    rk_wire_request r;
+    CHECK(decode_text((const char *)bytes, sizeof bytes, &r) == RK_WIRE_OK && r.context_count == 1);
+    rk_wire_reader reader = rk_wire_open(bytes, 0, arena);
+    CHECK(!rk_wire_grow(&reader, NULL, 0, RK_ARENA_MOST / 8 + 1, 8, 0) && reader.status == RK_WIRE_NO_MEMORY);
+}
+
 static void test_refused(void) {
     static const struct {
         const char *bytes;
@@ -273,6 +284,7 @@ int main(void) {
     test_truncated();
     test_merging();
     test_many_labels();
+    test_map_memory();
     test_refused();
     test_batch();
     test_encoding();

@@ -192,8 +192,11 @@ cdef class _Arena:
         cdef rk_wire_named *views = <rk_wire_named *>self.array(len(columns), sizeof(rk_wire_named))
         for i, (name, values) in enumerate(columns):
             views[i].name = self.text(name)
-            views[i].doubles = self.doubles(values, count) if double else NULL
-            views[i].values = NULL if double else self.floats(values, count)
+            views[i].doubles, views[i].values = NULL, NULL
+            if double:
+                views[i].doubles = self.doubles(values, count)
+            else:
+                views[i].values = self.floats(values, count)
         return views
 
     cdef const rk_wire_timing *timings(self, times) except NULL:
@@ -329,8 +332,11 @@ def encode_answer(
     answer.indexes = arena.positions(indexes, len(ids))
     answer.count = len(indexes)
     answer.first_rank, answer.total_count, answer.rescored_count = first_rank, total_count, rescored_count
-    answer.scores = NULL if scores is None else arena.doubles(scores, len(ids))
-    answer.base_scores = NULL if base_scores is None else arena.doubles(base_scores, len(ids))
+    answer.scores, answer.base_scores = NULL, NULL
+    if scores is not None:
+        answer.scores = arena.doubles(scores, len(ids))
+    if base_scores is not None:
+        answer.base_scores = arena.doubles(base_scores, len(ids))
     answer.features, answer.feature_count = arena.named(features, len(ids), False), len(features)
     answer.missing, answer.missing_count = arena.positions(missing, len(ids)), len(missing)
     answer.timings, answer.timing_count = arena.timings(timings), len(timings)
