@@ -190,14 +190,14 @@ def test_schema_goes_to_a_file(tmp_path: Path) -> None:
 
 
 class FakeServer(ModuleType):
-    """rankd.server.run with a run_server that records its workspace."""
+    """rankd.server.supervisor.service with a run_service that records its workspace."""
 
     def __init__(self, outcome: int | Exception) -> None:
-        super().__init__("rankd.server.run")
+        super().__init__("rankd.server.supervisor.service")
         self.outcome = outcome
         self.workspaces: list[Workspace] = []
 
-    def run_server(self, workspace: Workspace) -> int:
+    def run_service(self, workspace: Workspace) -> int:
         self.workspaces.append(workspace)
         if isinstance(self.outcome, Exception):
             raise self.outcome
@@ -206,7 +206,7 @@ class FakeServer(ModuleType):
 
 def serve(monkeypatch: pytest.MonkeyPatch, outcome: int | Exception, *arguments: Any, **options: Any) -> Any:
     server = FakeServer(outcome)
-    monkeypatch.setitem(sys.modules, "rankd.server.run", server)
+    monkeypatch.setitem(sys.modules, "rankd.server.supervisor.service", server)
     return server.workspaces, run("serve", *arguments, **options)
 
 

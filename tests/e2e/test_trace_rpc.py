@@ -188,6 +188,6 @@ async def test_off_means_nothing_is_built() -> None:
 
 
 def test_off_does_not_even_load_the_sdk() -> None:
-    code = "import sys, rankd.server.run; print([m for m in sys.modules if m.startswith('opentelemetry')])"
+    code = "import sys, rankd.server.worker; print([m for m in sys.modules if m.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

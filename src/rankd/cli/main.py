@@ -36,6 +36,7 @@ COMMANDS = {
     "check": Entry("rankd.cli.check:command", "Workspace", "Find every problem of a workspace."),
     "schema": Entry("rankd.cli.schema:command", "Workspace", "Print the JSON Schema of rankd.yaml."),
     "serve": Entry("rankd.cli.serve:command", "Service", "Run the ranking service."),
+    "status": Entry("rankd.cli.status:command", "Service", "Show the processes of a running service."),
     "load": Entry("rankd.cli.load:command", "Service", "Write signals from JSONL, CSV or Parquet files."),
     "get": Entry("rankd.cli.get:command", "Service", "Read signals back."),
     "rank": Entry("rankd.cli.rank:command", "Service", "Order candidates."),

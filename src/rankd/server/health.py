@@ -7,20 +7,26 @@ a server that waits for its calls to finish would wait for every watching client
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2
 
-SERVICE = "grpc.health.v1.Health"
+from rankd.server.listen import bind, bound_target, new_server
+from rankd.v1 import ranking_pb2, signals_pb2
+from rankd.workspace import ServerSettings
+
+SERVICE: Final = "grpc.health.v1.Health"
+RANKING: Final = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
+SIGNALS: Final = signals_pb2.DESCRIPTOR.services_by_name["SignalService"].full_name
 
 
 class Health:
     """Statuses by service name; NOT_SERVING until `set_serving(True)`. Belongs to one event loop."""
 
-    def __init__(self, services: Iterable[str]) -> None:
-        self._services = frozenset({"", *services})
+    def __init__(self) -> None:
+        self._services = frozenset({"", RANKING, SIGNALS})
         self._serving = False
         self._closed = False
         self._changed = asyncio.Event()
@@ -79,3 +85,40 @@ class Health:
         if not watch_only:
             methods["Check"] = grpc.unary_unary_rpc_method_handler(self.check, **codec)
         return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+class HealthPort:
+    """Where probes ask, apart from where calls come in; with reflection if it is wanted."""
+
+    def __init__(self, settings: ServerSettings, health: Health, *, shared_port: bool = False) -> None:
+        self._settings = settings
+        self._health = health
+        self._shared_port = shared_port
+        self._server: grpc.aio.Server | None = None
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        """For a client; with the port that was bound."""
+        return bound_target(self._settings.health_listen_address, self.port)
+
+    async def start(self) -> None:
+        """Listens. ConfigError if the port cannot be had."""
+        server = new_server(self._settings.limits, [self._health.handlers(watch_only=False)], self._shared_port)
+        if self._settings.reflection:
+            _add_reflection(server)
+        self.port = bind(server, self._settings.health_listen_address, "server.health_listen", self._shared_port)
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Stops at once."""
+        if self._server is not None:
+            await self._server.stop(None)
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    # Imported where it is wanted: every process that has it takes memory for it.
+    from grpc_reflection.v1alpha import reflection
+
+    reflection.enable_server_reflection((RANKING, SIGNALS, SERVICE, reflection.SERVICE_NAME), server)

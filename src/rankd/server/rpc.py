@@ -118,6 +118,7 @@ class Dispatcher:
                 if decision < 0:
                     return self._refuse(call, context, gate.refusal(Refusal(decision)))
             self.in_flight += 1
+            self.call_count += 1
             status: status_pb2.Status | None = None
             answer = b""
             try:

@@ -11,25 +11,20 @@ Everything here belongs to the event loop it was made on.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
-from rankd.errors import ConfigError
 from rankd.ranking.plan import Plan
 from rankd.server.configuration import Configuration
 from rankd.server.gate import RANKING_METHODS, Gate, Priority
-from rankd.server.health import SERVICE as HEALTH
-from rankd.server.health import Health
+from rankd.server.health import RANKING, SIGNALS, Health, HealthPort
+from rankd.server.listen import bind, bound_target, new_server
 from rankd.server.ranking_service import RankingService
 from rankd.server.rpc import Dispatcher, ServiceHandlers
 from rankd.server.signal_service import SignalService
@@ -37,12 +32,9 @@ from rankd.signals.store import SignalStore
 from rankd.telemetry import names
 from rankd.telemetry.tracing import Tracer
 from rankd.v1 import ranking_pb2, signals_pb2
-from rankd.workspace import Address, ServerSettings, Settings
+from rankd.workspace import Settings
 
 logger = logging.getLogger("rankd.server")
-
-RANKING: Final = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
-SIGNALS: Final = signals_pb2.DESCRIPTOR.services_by_name["SignalService"].full_name
 
 LOOK_S: Final = 0.01
 """How often a drain looks whether calls are still in flight."""
@@ -54,35 +46,55 @@ STOP_GRACE_S: Final = 0.5
 class Server:
     """See the module's docstring."""
 
-    def __init__(self, settings: Settings, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self, settings: Settings, tracer: Tracer | None = None, *, shared_port: int = 0, cpus: int | None = None
+    ) -> None:
+        """`shared_port`: the port to listen on together with others, for whom the supervisor holds it. `cpus`:
+        how many may be used; None: all."""
+        self._shared_port = shared_port
+        self._cpus = cpus or len(os.sched_getaffinity(0))
         self._settings = settings.server
         self._tracer = tracer
         self._flush_s = settings.tracing.shutdown_flush_ms / 1e3
         self._dispatcher = Dispatcher(tracer, settings.server.default_deadline_ms)
-        self._health = Health([RANKING, SIGNALS])
-        self._health_server: grpc.aio.Server | None = None
+        self._health = Health()
+        self._health_port = HealthPort(settings.server, self._health)
         self._server: grpc.aio.Server | None = None
         self._gate: Gate | None = None
         self._ranking: RankingService | None = None
         self._store: SignalStore | None = None
         self._hurry = asyncio.Event()
         self.port = 0
-        self.health_port = 0
 
     @property
     def address(self) -> str:
         """Where the services listen, for a client; with the port that was bound."""
-        return _bound(self._settings.listen_address, self.port)
+        return bound_target(self._settings.listen_address, self.port)
 
     @property
     def health_address(self) -> str:
         """Where health (and reflection) listens."""
-        return _bound(self._settings.health_listen_address, self.health_port)
+        return self._health_port.address
 
     @property
     def in_flight(self) -> int:
         """Calls being worked on; those, too, that nobody waits for any more but whose thread still runs."""
         return self._dispatcher.in_flight + (self._gate.pool.abandoned if self._gate is not None else 0)
+
+    @property
+    def health_port(self) -> int:
+        """The port bound for health; 0: none."""
+        return self._health_port.port
+
+    @property
+    def call_count(self) -> int:
+        """Calls that came so far."""
+        return self._dispatcher.call_count
+
+    @property
+    def drain_limit_s(self) -> float:
+        """How long `drain` may take."""
+        return self._settings.drain_seconds + self._settings.shutdown_grace_seconds + STOP_GRACE_S + self._flush_s
 
     def row_counts(self) -> Mapping[str, int]:
         """Rows per entity of the store being served."""
@@ -90,22 +102,17 @@ class Server:
 
     async def start_health(self) -> None:
         """Listens for health checks, which say NOT_SERVING. ConfigError if the port cannot be had."""
-        server = _new_server(self._settings, [self._health.handlers(watch_only=False)])
-        if self._settings.reflection:
-            reflection.enable_server_reflection((RANKING, SIGNALS, HEALTH, reflection.SERVICE_NAME), server)
-        self.health_port = _bind(server, self._settings.health_listen_address, "server.health_listen")
-        await server.start()
-        self._health_server = server
+        await self._health_port.start()
 
     async def start(self, plans: Mapping[str, Plan], store: SignalStore) -> None:
         """Serves. The store is closed by `drain` or `stop`. ConfigError if the port cannot be had."""
         limits = self._settings.limits
         self._store = store
-        self._gate = Gate(self._settings.admission, RANKING_METHODS, len(os.sched_getaffinity(0)))
+        self._gate = Gate(self._settings.admission, RANKING_METHODS, self._cpus)
         self._ranking = RankingService(plans, store, limits, self._dispatcher, self._gate)
         handlers = _handlers(self._dispatcher, self._ranking, SignalService(store, limits), self._gate)
-        server = _new_server(self._settings, [*handlers, self._health.handlers(watch_only=True)])
-        self.port = _bind(server, self._settings.listen_address, "server.listen")
+        server = new_server(self._settings, [*handlers, self._health.handlers(watch_only=True)], self._shared_port)
+        self.port = bind(server, self._settings.listen_address, "server.listen", self._shared_port)
         address = self._settings.listen_address
         self._dispatcher.root_attributes = {
             names.SERVER_ADDRESS: address.socket_path or address.host,
@@ -126,10 +133,14 @@ class Server:
         """Makes a drain that waits, or begins later, not wait any longer."""
         self._hurry.set()
 
-    async def drain(self) -> None:
-        """NOT_SERVING, so that clients move away; serves on for drain_seconds; lets calls finish; stops."""
-        self._health.set_serving(False)
-        logger.info("draining: health says NOT_SERVING; %d calls in flight", self.in_flight)
+    async def drain(self, announce: bool = True) -> None:
+        """NOT_SERVING, so that clients move away; serves on for drain_seconds; lets calls finish; stops.
+
+        Without `announce` health says nothing: others serve on the same port, and clients that connect
+        again find them."""
+        if announce:
+            self._health.set_serving(False)
+        logger.info("draining: %d calls in flight", self.in_flight)
         await self._wait_hurry(self._settings.drain_seconds)
         # Not server.stop(grace): under load it cancels what is in flight within milliseconds (grpc #41785).
         patience = time.monotonic() + self._settings.shutdown_grace_seconds
@@ -147,8 +158,7 @@ class Server:
         self._health.close()
         if self._server is not None:
             await self._server.stop(None if self._hurry.is_set() else STOP_GRACE_S)
-        if self._health_server is not None:
-            await self._health_server.stop(None)
+        await self._health_port.stop()
         if self._gate is not None:
             self._gate.close()
         if self._store is not None:
@@ -156,10 +166,6 @@ class Server:
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close, self._flush_s)
         logger.info("stopped%s", f"; {cut_off} calls were cut off" if cut_off else "")
-
-
-def _bound(address: Address, port: int) -> str:
-    return address.target if address.socket_path else replace(address, port=port).target
 
 
 def _handlers(
@@ -195,42 +201,3 @@ def _handlers(
             {name: {Priority.LIVE: dispatcher.handler(f"{SIGNALS}/{name}", kind, run)} for name, kind, run in written},
         ),
     ]
-
-
-def _new_server(settings: ServerSettings, handlers: list[grpc.GenericRpcHandler[Any, Any]]) -> grpc.aio.Server:
-    # Never maximum_concurrent_rpcs: it would refuse health checks, too.
-    return grpc.aio.server(
-        handlers=handlers,
-        options=[
-            # On by default: two servers would share a port without a word.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
-            ("grpc.max_send_message_length", -1),
-            # gRPC's defaults, 1,000 and 3,000, let calls wait until they are worthless.
-            ("grpc.server.max_pending_requests", settings.admission.max_pending_calls),
-            ("grpc.server.max_pending_requests_hard_limit", 2 * settings.admission.max_pending_calls),
-        ],
-    )
-
-
-def _bind(server: grpc.aio.Server, address: Address, setting: str) -> int:
-    """The port bound. ConfigError that says why not: gRPC itself only says that it failed."""
-    _probe(address, setting)
-    try:
-        return server.add_insecure_port(address.target)
-    except RuntimeError as error:
-        raise ConfigError(f"cannot listen on {address.target}", setting) from error
-
-
-def _probe(address: Address, setting: str) -> None:
-    """Binds and lets go, to learn the reason if it fails."""
-    if address.socket_path or not address.port:
-        return
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-            raise ConfigError(f"address {address.target} {reason}", setting) from None

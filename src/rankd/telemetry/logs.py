@@ -25,10 +25,15 @@ def _utc(record: logging.LogRecord) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-02T03:04:05.678Z INFO rankd.server: message request_id=…`"""
+    """`2026-01-02T03:04:05.678Z INFO rankd.server: message request_id=…`; after the logger the process, if it
+    has a name: `rankd.server [worker 1]: `."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = f" [{process}]" if process else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_utc(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        line = f"{_utc(record)} {record.levelname} {record.name}{self._process}: {record.getMessage()}"
         # A caller's id could forge a second line or colour a terminal.
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
         line += "".join(f" {key}={value!r}" for key, value in _context(record).items())
@@ -38,13 +43,18 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, ids, and the traceback as one string."""
+    """One JSON object a line: time, level, logger, process, message, ids, and the traceback as one string."""
+
+    def __init__(self, process: str = "") -> None:
+        super().__init__()
+        self._process = {"process": process} if process else {}
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
             "time": _utc(record),
             "level": record.levelname,
             "logger": record.name,
+            **self._process,
             "message": record.getMessage(),
             **_context(record),
         }
@@ -53,10 +63,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-def configure(format: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
-    """Sends the root logger to `stream` (default stderr). `format` is text or json."""
+def configure(format: str = "text", level: str = "info", stream: TextIO | None = None, process: str = "") -> None:
+    """Sends the root logger to `stream` (default stderr). `format` is text or json. `process` is its name, for
+    services of several."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(process) if format == "json" else TextFormatter(process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

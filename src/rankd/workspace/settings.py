@@ -135,6 +135,10 @@ class ServerSettings(Section):
     """Where health checks and reflection listen, apart, so that overload cannot fail a probe."""
     data_dir: PathText | None = "data"
     """Where signals are kept, relative to the workspace; null: in memory only, lost at exit."""
+    workers: int | None = Field(default=None, ge=1, le=1_024)
+    """Processes that answer calls; null: as many as there are CPUs for them (affinity and cgroup quota)."""
+    worker_max_rss_mb: int | None = Field(default=None, ge=64, le=1_048_576)
+    """A worker with more memory of its own (MiB; mapped tables do not count) is replaced; null: never."""
     reflection: bool = False
     """Serve gRPC reflection on health_listen."""
     drain_seconds: float = Field(default=2.0, ge=0, le=3_600)

@@ -1,4 +1,4 @@
-"""Starting a server: what it says while it loads."""
+"""The keeper: what it says while it loads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from rankd.server.run import progress_log
+from rankd.server.keeper import progress_log
 
 
 def test_a_long_load_says_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
