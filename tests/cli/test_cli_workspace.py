@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 
 from rankd.cli.main import cli
 from rankd.errors import ConfigError
-from rankd.workspace import Workspace, json_schema, load_workspace
+from rankd.workspace import Override, Workspace, json_schema, load_workspace
 
 
 def run(*arguments: str | Path, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -197,7 +198,7 @@ class FakeServer(ModuleType):
         self.outcome = outcome
         self.workspaces: list[Workspace] = []
 
-    def run_service(self, workspace: Workspace) -> int:
+    def run_service(self, workspace: Workspace, overrides: Sequence[Override]) -> int:
         self.workspaces.append(workspace)
         if isinstance(self.outcome, Exception):
             raise self.outcome

@@ -31,11 +31,10 @@ class World:
         self.ready: list[Supervisor] = []
         self.now_s = 0.0
         """What the supervisor's clock is ahead of the real one."""
-        start = Start("/w/rankd.yaml", [], 0, "/run/k")
         service = Service(
             workers,
             "/w/rankd.yaml",
-            lambda index: Start(start.workspace, [], index, start.keeper_socket),
+            lambda index: Start("/w/rankd.yaml", [], index, 1, 2, "/run/k", 1),
             drain_s=1.0,
             max_own_bytes=max_own_bytes,
         )
@@ -203,8 +202,11 @@ async def test_a_worker_that_drains_by_itself_is_replaced_without_blame(tmp_path
         )
         assert (it.row("worker 1")["restarts"], it.row("worker 1")["last_end"]) == (0, None)
         (keeper,) = it.started("keeper-0")
-        words = [line for line in it.told(keeper).splitlines() if "serving" in line]
-        assert ["true" in word for word in words][-3:] == [True, False, True]
+
+        def words() -> list[bool]:
+            return ["true" in line for line in it.told(keeper).splitlines() if "serving" in line]
+
+        await it.until(lambda: words()[-3:] == [True, False, True])
 
 
 async def test_a_worker_with_too_much_memory_is_replaced_before_it_leaves(tmp_path: Path) -> None:
@@ -278,7 +280,7 @@ async def test_nonsense_from_a_child_is_left_out(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_cannot_be_run_is_tried_again_later(tmp_path: Path) -> None:
-    service = Service(1, "/w", lambda index: Start("/w", [], index, ""), 1.0)
+    service = Service(1, "/w", lambda index: Start("/w", [], index, 1, 2, "", 1), 1.0)
     supervisor = Supervisor(service, command=lambda role, fd: ["/no/such/program", role, str(fd)], timing=QUICK)
     running = asyncio.ensure_future(supervisor.run())
     await asyncio.sleep(0.1)

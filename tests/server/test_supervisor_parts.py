@@ -192,7 +192,7 @@ def test_notes_that_are_none(tmp_path: Path, content: bytes) -> None:
 
 
 def test_start_travels_whole() -> None:
-    start = Start("/w/rankd.yaml", [Override("--listen", ("server", "listen"), "127.0.0.1:0")], 2, "/run/k")
+    start = Start("/w/rankd.yaml", [Override("--listen", ("server", "listen"), "127.0.0.1:0")], 2, 3, 4, "/run/k", 5)
     message = decode(encode(start.to_message()))
     assert message is not None
     assert Start.from_message(message) == start

@@ -171,6 +171,7 @@ class ServerProcess:
 
     def __init__(self, directory: Path, heed_permissions: bool = False, **environment: str) -> None:
         """`environment`: variables such as RANKD_SERVER__LISTEN. `heed_permissions`: even as root."""
+        self.directory = directory
         how = ["-c", _HEED_PERMISSIONS] if heed_permissions else ["-m", "rankd"]
         self.process = subprocess.Popen(
             [sys.executable, *how, "serve", str(directory)],

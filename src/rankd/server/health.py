@@ -90,7 +90,7 @@ class Health:
 class HealthPort:
     """Where probes ask, apart from where calls come in; with reflection if it is wanted."""
 
-    def __init__(self, settings: ServerSettings, health: Health, *, shared_port: bool = False) -> None:
+    def __init__(self, settings: ServerSettings, health: Health, *, shared_port: int = 0) -> None:
         self._settings = settings
         self._health = health
         self._shared_port = shared_port
@@ -104,7 +104,7 @@ class HealthPort:
 
     async def start(self) -> None:
         """Listens. ConfigError if the port cannot be had."""
-        server = new_server(self._settings.limits, [self._health.handlers(watch_only=False)], self._shared_port)
+        server = new_server(self._settings, [self._health.handlers(watch_only=False)], self._shared_port)
         if self._settings.reflection:
             _add_reflection(server)
         self.port = bind(server, self._settings.health_listen_address, "server.health_listen", self._shared_port)

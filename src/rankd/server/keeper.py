@@ -25,7 +25,7 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
     """Listens, opens the store, serves, and closes it when it is told to."""
     settings = workspace.settings.server
     health = Health()
-    port = HealthPort(settings, health, shared_port=not settings.health_listen_address.socket_path)
+    port = HealthPort(settings, health, shared_port=start.health_port)
     await port.start()
     control.on_serving = health.set_serving
     try:

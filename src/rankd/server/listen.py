@@ -7,40 +7,40 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
 from rankd.errors import ConfigError
-from rankd.limits import RequestLimits
-from rankd.workspace import Address
-
-MAX_PENDING_CALLS: Final = 256
-"""Calls that wait in gRPC's core, accepted by nobody yet: beyond it some, beyond twice as many all are
-refused; the caller sees CANCELLED. gRPC's defaults, 1,000 and 3,000, let calls wait until they are worthless."""
+from rankd.workspace import Address, ServerSettings
 
 
 def new_server(
-    limits: RequestLimits, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]], shared_port: bool = False
+    settings: ServerSettings, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]], shared_port: int = 0
 ) -> grpc.aio.Server:
-    """A server without an address. `shared_port`: others may listen on its port, which the supervisor holds."""
+    """A server without an address. `shared_port`: see `bind`."""
     # Never maximum_concurrent_rpcs: it would refuse health checks, too.
     return grpc.aio.server(
         handlers=list(handlers),
         options=[
             # On by default: two servers would share a port without a word.
-            ("grpc.so_reuseport", int(shared_port)),
-            ("grpc.max_receive_message_length", limits.max_message_bytes),
+            ("grpc.so_reuseport", int(bool(shared_port))),
+            ("grpc.max_receive_message_length", settings.limits.max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
-            ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_CALLS),
+            # gRPC's defaults, 1,000 and 3,000, let calls wait until they are worthless.
+            ("grpc.server.max_pending_requests", settings.admission.max_pending_calls),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * settings.admission.max_pending_calls),
         ],
     )
 
 
-def bind(server: grpc.aio.Server, address: Address, setting: str, shared_port: bool = False) -> int:
-    """The port bound. ConfigError that says why not: gRPC itself only says that it failed."""
-    if not shared_port:
+def bind(server: grpc.aio.Server, address: Address, setting: str, shared_port: int = 0) -> int:
+    """The port bound. ConfigError that says why not: gRPC itself only says that it failed.
+
+    `shared_port` is the port to take if not 0: the supervisor holds it, and others may listen on it, too."""
+    if shared_port:
+        address = replace(address, port=shared_port)
+    else:
         _probe(address, setting)
     try:
         return server.add_insecure_port(address.target)

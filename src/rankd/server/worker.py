@@ -27,8 +27,7 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
         return
     store, configuration = loaded
     settings = workspace.settings
-    shared_port = not settings.server.listen_address.socket_path
-    server = Server(settings, tracer_for(settings.tracing), shared_port=shared_port)
+    server = Server(settings, tracer_for(settings.tracing), shared_port=start.port, cpus=start.cpus)
     try:
         await server.start(configuration.plans, store)
     except BaseException:

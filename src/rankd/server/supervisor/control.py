@@ -49,13 +49,17 @@ def decode(line: bytes) -> Message | None:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a child needs to know: the workspace's file, the settings given beside it, who it is, where the
-    keeper listens for writes. `index` counts workers from 1."""
+    """What a child needs to know: the workspace's file, the settings given beside it, who it is, the ports that the
+    supervisor holds for it (0: a Unix socket), where the keeper listens for writes, its share of the CPUs. `index` counts
+    workers from 1."""
 
     workspace: str
     overrides: Sequence[Override]
     index: int
+    port: int
+    health_port: int
     keeper_socket: str
+    cpus: int
 
     def to_message(self) -> Message:
         return {
@@ -63,14 +67,18 @@ class Start:
             "workspace": self.workspace,
             "overrides": [[o.source, list(o.path), o.value] for o in self.overrides],
             "index": self.index,
+            "port": self.port,
+            "health_port": self.health_port,
             "keeper_socket": self.keeper_socket,
+            "cpus": self.cpus,
         }
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Start:
         """The reverse. KeyError or TypeError for what is no such message."""
         overrides = [Override(source, tuple(path), value) for source, path, value in message["overrides"]]
-        return cls(message["workspace"], overrides, message["index"], message["keeper_socket"])
+        rest = {name: message[name] for name in ("index", "port", "health_port", "keeper_socket", "cpus")}
+        return cls(message["workspace"], overrides, **rest)
 
 
 class ChildFailedError(Exception):

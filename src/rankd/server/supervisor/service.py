@@ -8,11 +8,12 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from rankd import __version__
 from rankd.errors import ConfigError
 from rankd.server.supervisor.control import Start
+from rankd.server.supervisor.cpus import granted_cpus
 from rankd.server.supervisor.ports import Reservation
 from rankd.server.supervisor.runtime import NOTE_NAME, RuntimeDirectory, note_of
 from rankd.server.supervisor.status_socket import StatusSocket
@@ -21,8 +22,6 @@ from rankd.telemetry import logs
 from rankd.workspace import Address, Override, ServerSettings, Workspace
 
 logger = logging.getLogger("rankd.supervisor")
-
-_SOURCE: Final = "the supervisor"
 
 
 def run_service(workspace: Workspace, overrides: Sequence[Override] = ()) -> int:
@@ -96,12 +95,15 @@ class _Running:
         logger.info("stopped")
 
     def _start(self, index: int) -> Start:
-        addresses = [
-            Override(_SOURCE, ("server", "listen"), self.address.target),
-            Override(_SOURCE, ("server", "health_listen"), self.health_address.target),
-        ]
-        overrides = [*self.overrides, *addresses]
-        return Start(str(self.workspace.path), overrides, index, str(self.directory.keeper_socket))
+        return Start(
+            workspace=str(self.workspace.path),
+            overrides=self.overrides,
+            index=index,
+            port=self.address.port,
+            health_port=self.health_address.port,
+            keeper_socket=str(self.directory.keeper_socket),
+            cpus=max(1, granted_cpus() // self.workers),
+        )
 
     def _status(self, supervisor: Supervisor) -> dict[str, Any]:
         return {
