@@ -50,8 +50,8 @@ def decode(line: bytes) -> Message | None:
 @dataclass(frozen=True, slots=True)
 class Start:
     """What a child needs to know: the workspace's file, the settings given beside it, who it is, the ports that the
-    supervisor holds for it (0: a Unix socket), where the keeper listens for writes, its share of the CPUs. `index` counts
-    workers from 1."""
+    supervisor holds for it (0: a Unix socket), where the keeper listens for writes, its share of the CPUs. `index`
+    counts workers from 1."""
 
     workspace: str
     overrides: Sequence[Override]
