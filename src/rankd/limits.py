@@ -19,7 +19,9 @@ MAX_CATEGORY_BYTES = 256
 MAX_STRING_BYTES = 65_536
 MAX_SET_MEMBERS = 4_096
 MAX_CATEGORIES = 16_000_000
-"""Distinct category strings of one process, over all signals."""
+"""Distinct category strings of one store, over all signals."""
+MAX_CATEGORY_TABLE_BYTES = 8 * 1024**3
+"""Of the dictionary of category strings on one machine."""
 
 MAX_EMBEDDING_DIMENSION = 4_096
 MAX_NAME_CHARS = 64
@@ -69,6 +71,7 @@ class RequestLimits:
     max_batch_candidates: int = 50_000
     max_write_rows: int = 10_000
     max_rows_per_entity: int = 50_000_000
+    max_bytes_per_entity: int = 64 * 1024**3
 
 
 HARD_REQUEST_LIMITS = RequestLimits(
@@ -80,5 +83,6 @@ HARD_REQUEST_LIMITS = RequestLimits(
     max_batch_candidates=HARD_MAX_CANDIDATES,
     max_write_rows=1_000_000,
     max_rows_per_entity=2_000_000_000,
+    max_bytes_per_entity=1024**4,
 )
 """What no setting may exceed."""

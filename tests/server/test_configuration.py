@@ -15,7 +15,7 @@ from rankd.errors import WorkspaceError
 from rankd.models.scorer import LoadedModel
 from rankd.server import configuration as module
 from rankd.server.configuration import inspect_workspace, load_configuration, tried_rows
-from rankd.signals.categories import CategoryTable
+from rankd.signals.categories import ScratchCategories
 from rankd.workspace import load_workspace
 
 
@@ -59,7 +59,7 @@ def test_what_has_not_changed_is_taken_over(directory: Path, monkeypatch: pytest
         if change == 2:
             replace(directory / "other.json", model_text(1))
             replace(directory / "rankd.yaml", workspace_text(1).replace("shop.json", "other.json"))
-        after = inspect_workspace(load_workspace(directory, {}), CategoryTable(), before).configuration()
+        after = inspect_workspace(load_workspace(directory, {}), ScratchCategories(), before).configuration()
         assert after.models["shop"].model is before.models["shop"].model
         assert after.plans["search"] is before.plans["search"]
     assert loads == []
@@ -68,13 +68,13 @@ def test_what_has_not_changed_is_taken_over(directory: Path, monkeypatch: pytest
 def test_what_has_changed_is_not(directory: Path) -> None:
     before = configuration(directory)
     replace(directory / "shop.json", model_text(2))
-    after = inspect_workspace(load_workspace(directory, {}), CategoryTable(), before).configuration()
+    after = inspect_workspace(load_workspace(directory, {}), ScratchCategories(), before).configuration()
     assert after.models["shop"].model is not before.models["shop"].model
     assert after.plans["search"].model is after.models["shop"].model
     assert after.plans["search"] is not before.plans["search"]
     assert after.plans["plain"] is before.plans["plain"]
     replace(directory / "rankd.yaml", workspace_text(2))
-    last = inspect_workspace(load_workspace(directory, {}), CategoryTable(), after).configuration()
+    last = inspect_workspace(load_workspace(directory, {}), ScratchCategories(), after).configuration()
     assert last.models["shop"] is after.models["shop"]
     assert last.plans["plain"] is not after.plans["plain"]
 
@@ -91,7 +91,7 @@ profiles: {search: {features: {a: 1, b: 2, c: 3, d: 4, e: 5, f: 6, g: 7}, model:
     replace(directory / "rankd.yaml", text.replace("NAMES", ", ".join(names)))
     before = configuration(directory)
     replace(directory / "rankd.yaml", text.replace("NAMES", ", ".join(reversed(names))))
-    after = inspect_workspace(load_workspace(directory, {}), CategoryTable(), before).configuration()
+    after = inspect_workspace(load_workspace(directory, {}), ScratchCategories(), before).configuration()
     assert after.models["shop"].model.scorer.feature_names == tuple(reversed(names))
 
 
@@ -106,7 +106,7 @@ def test_a_model_that_changes_while_it_is_read_is_refused(directory: Path, monke
 
     monkeypatch.setattr(module, "load_model", load)
     with pytest.raises(WorkspaceError, match=r"models\.shop\.file: .*changed while it was being read"):
-        load_configuration(workspace, CategoryTable())
+        load_configuration(workspace, ScratchCategories())
 
 
 def test_a_model_without_finite_scores_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

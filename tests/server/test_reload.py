@@ -22,7 +22,7 @@ from rankd.ranking.plan import Plan
 from rankd.server import reload as module
 from rankd.server.configuration import Configuration
 from rankd.server.reload import Change, Reloader
-from rankd.signals.categories import CategoryTable
+from rankd.signals.categories import ScratchCategories
 
 
 class Served:
@@ -32,7 +32,7 @@ class Served:
         self.directory = directory
         write_version(directory, 1)
         self.now_s = 100.0
-        self.categories = CategoryTable()
+        self.categories = ScratchCategories()
         self.swapped: list[Configuration] = []
         self.first = configuration(directory)
         self.reloader = Reloader(self.first, self.categories, self.swapped.append, lambda: self.now_s)

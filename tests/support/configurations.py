@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from rankd.server.configuration import Configuration, load_configuration
-from rankd.signals.categories import CategoryTable
+from rankd.signals.categories import ScratchCategories
 from rankd.workspace import load_workspace
 
 HEAD = """
@@ -63,4 +63,4 @@ def score_of(version: int) -> float:
 
 def configuration(directory: Path) -> Configuration:
     """The workspace in `directory`, loaded."""
-    return load_configuration(load_workspace(directory, {}), CategoryTable())
+    return load_configuration(load_workspace(directory, {}), ScratchCategories())

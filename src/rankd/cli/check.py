@@ -66,9 +66,9 @@ def check(directory: Path) -> Findings:
     except WorkspaceError as error:
         return Findings(problems=list(error.problems))
     from rankd.server.configuration import inspect_workspace
-    from rankd.signals.categories import CategoryTable
+    from rankd.signals.categories import ScratchCategories
 
-    inspection = inspect_workspace(workspace, CategoryTable())
+    inspection = inspect_workspace(workspace, ScratchCategories())
     return Findings(
         problems=inspection.problems,
         entities={e.name: {"signals": len(e.signals)} for e in workspace.schema.entities.values()},

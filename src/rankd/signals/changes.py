@@ -1,29 +1,56 @@
-"""What a write and a delete do to a table: checked for room, given journal keys, applied."""
+"""What a write and a delete do to a table: checked for room, given journal keys, published."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankd.errors import StoreFullError
+from rankd.errors import StoreError, StoreFullError
+from rankd.kernels.table import CellWrite, StagedRows, TableFullError, TableWriter
 from rankd.signals.batches import CleanBatch
-from rankd.signals.commits import Change
+from rankd.signals.categories import CategoryTable
+from rankd.signals.encode import encode
 from rankd.signals.journal import RowDeletes, RowWrites
-from rankd.signals.table import EntityTable
+from rankd.signals.layout import EntityLayout
+from rankd.signals.tableset import disk_error
+
+Keys = NDArray[np.int64]
 
 
 class Room:
-    """The rows of one entity: how many there may be, and the journal keys of those to come."""
+    """The rows of one entity: how many there may be, the journal keys of those to come, and where they go."""
 
-    def __init__(self, entity: str, table: EntityTable, max_rows: int) -> None:
-        self.entity = entity
+    def __init__(
+        self,
+        layout: EntityLayout,
+        table: TableWriter,
+        categories: CategoryTable,
+        *,
+        directory: Path,
+        max_rows: int,
+        max_bytes: int,
+        has_keys: bool,
+    ) -> None:
+        self.layout = layout
         self.table = table
+        self.categories = categories
+        self.has_keys = has_keys
+        self._directory = directory
         self._max_rows = max_rows
+        self._max_bytes = max_bytes
         self.next_key = 0
         self._coming: dict[str, int] = {}  # new ids of the group being planned
-        self._group: list[Change] | None = None
+
+    @property
+    def entity(self) -> str:
+        return self.layout.entity.name
+
+    def start_group(self) -> None:
+        """What was planned is published, or failed."""
+        self._coming.clear()
 
     def check(self, new_count: int) -> None:
         """StoreFullError if there is no room for so many new rows beside those coming."""
@@ -34,15 +61,15 @@ class Room:
                 f"with {count} stored; delete some or raise max_rows_per_entity"
             )
 
-    def keys(self, ids: Sequence[str], group: list[Change]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Journal keys of distinct ids, and which of them will not have a row yet when this is committed.
-        StoreFullError if they do not fit; then nothing is planned. `group`: the list of changes that
-        will be committed together; a new one means that the last was applied, or failed."""
-        if group is not self._group:
-            self._group = group
-            self._coming = {}
-        keys = self.table.journal_keys(ids)
-        unknown = np.flatnonzero(keys < 0).tolist()
+    def plan(self, ids: Sequence[str]) -> tuple[Keys, NDArray[np.bool_]]:
+        """Journal keys of distinct ids (of no meaning without a journal), and which of them will not have a row
+        yet when this is committed. StoreFullError if they do not fit; then nothing is planned."""
+        if self.has_keys:
+            keys = self.table.keys(ids)
+            unknown = np.flatnonzero(keys < 0).tolist()
+        else:
+            keys = np.full(len(ids), -1, np.int64)
+            unknown = np.flatnonzero(~self.table.find(ids)).tolist()
         new = [i for i in unknown if ids[i] not in self._coming]
         self.check(len(new))
         for i in new:
@@ -54,9 +81,32 @@ class Room:
         is_new[new] = True
         return keys, is_new
 
+    def forget(self, ids: Sequence[str], is_new: NDArray[np.bool_]) -> None:
+        """Takes back what `plan` said of new ids."""
+        for i in np.flatnonzero(is_new).tolist():
+            del self._coming[ids[i]]
+
+    def stage(
+        self, ids: Sequence[str], cells: Sequence[CellWrite], written_ms: Keys | int, keys: Keys | None
+    ) -> StagedRows:
+        """Holds room in the table. StoreFullError at its bound of bytes; StoreError for want of disk or memory."""
+        try:
+            return self.table.stage(ids, cells, written_ms, keys)
+        except TableFullError as error:
+            if error.limit == "max_rows":
+                raise StoreFullError(f"{self.entity} has as many rows as a table can have; delete some") from error
+            raise StoreFullError(
+                f"expected at most {self._max_bytes} bytes of {self.entity}, got {len(ids)} rows more with "
+                f"{self.table.used_bytes} bytes in use; delete some or raise max_bytes_per_entity"
+            ) from error
+        except OSError as error:
+            raise disk_error(self._directory, error) from error
+        except MemoryError as error:
+            raise StoreError("out of memory; nothing was written") from error
+
 
 class WriteChange:
-    """A clean batch on its way. Its category strings have codes."""
+    """A clean batch on its way."""
 
     goes_alone = False
 
@@ -64,20 +114,31 @@ class WriteChange:
         self._room = room
         self._batch = batch
         self._written_ms = written_ms
+        self._staged: StagedRows | None = None
         self.journalled: RowWrites | None = None
 
     @property
     def row_count(self) -> int:
         return len(self._batch.ids)
 
-    def plan(self, group: list[Change]) -> None:
-        batch = self._batch
-        keys, is_new = self._room.keys(batch.ids, group)
+    def plan(self) -> None:
+        room, batch = self._room, self._batch
+        cells = encode(room.layout, batch.columns, room.categories)
+        keys, is_new = room.plan(batch.ids)
+        try:
+            self._staged = room.stage(batch.ids, cells, self._written_ms, keys if room.has_keys else None)
+        except BaseException:
+            room.forget(batch.ids, is_new)
+            raise
         self.journalled = RowWrites(batch.entity, batch.ids, batch.columns, self._written_ms, keys, is_new)
 
-    def apply(self) -> None:
-        keys = None if self.journalled is None else self.journalled.keys
-        self._room.table.apply(self._batch.ids, self._batch.columns, self._written_ms, keys)
+    def drop(self) -> None:
+        if self._staged is not None:
+            self._staged.drop()
+
+    def publish(self) -> None:
+        assert self._staged is not None
+        self._staged.publish()
 
 
 class DeleteChange:
@@ -95,9 +156,14 @@ class DeleteChange:
     def row_count(self) -> int:
         return len(self._ids)
 
-    def plan(self, group: list[Change]) -> None:
-        keys = self._room.table.journal_keys(self._ids)
-        self.journalled = RowDeletes(self._room.entity, keys[keys >= 0])
+    def plan(self) -> None:
+        if self._room.has_keys:
+            keys = self._room.table.keys(self._ids)
+            there = np.flatnonzero(keys >= 0)
+            self.journalled = RowDeletes(self._room.entity, [self._ids[i] for i in there.tolist()], keys[there])
 
-    def apply(self) -> None:
+    def drop(self) -> None:
+        pass
+
+    def publish(self) -> None:
         self.deleted_count = self._room.table.delete(self._ids)

@@ -6,9 +6,13 @@ fsync. It survives kill -9 and loss of power, if the disk keeps its word.
     entities (number, name)
     signals  (number, entity, name, type)      numbers are never given twice
     rows_N   (row, id, data, written_ms)       data: see rankd.signals.packing
+    mark     (number, set_id, touched)         one row: the last group, the tables that follow, what it touched
 
 SQLite has no checksums of its own in the file: every row carries one, so that a byte that
 rots is refused when rows are loaded, and not served.
+
+Mapped tables follow the journal: a group of changes is committed, then published there. `mark` is written with
+each group, so that a process killed in between leaves behind what is to be published again.
 
 A signal or entity that is no longer declared stays on disk, unseen, and is there again when
 it is declared again. Synchronous; used by one thread at a time.
@@ -35,7 +39,8 @@ from rankd.types.schema import Entity, Schema, Signal
 
 FILE_NAME = "signals.sqlite3"
 APPLICATION_ID = 0x726E6B64  # "rnkd" in the SQLite header, so that file(1) and we can tell
-FORMAT = 2  # 1 had no checksums
+FORMAT = 3  # 1 had no checksums, 2 no mark
+_FORMAT_WITHOUT_MARK = 2
 LOAD_ROWS = 5_000
 
 _LOG = logging.getLogger(__name__)
@@ -55,15 +60,36 @@ class RowWrites:
 
 @dataclass(frozen=True, slots=True)
 class RowDeletes:
-    """Rows to be deleted, by key."""
+    """Rows to be deleted. `keys[i]` is the key of `ids[i]`."""
 
     entity: str
+    ids: Sequence[str]
     keys: NDArray[np.int64]
+
+
+class Touched(msgspec.Struct, array_like=True):
+    """What a group did to an entity: keys of rows written (int64, little endian), ids of rows deleted."""
+
+    entity: str
+    keys: bytes
+    deleted_ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """`number`: of the last group committed. `set_id`: of the tables that follow the journal, 0: none."""
+
+    number: int
+    set_id: int
+
+
+_encode_touched = msgspec.msgpack.Encoder().encode
+_decode_touched = msgspec.msgpack.Decoder(list[Touched]).decode
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedRows:
-    """Some rows as they were; see EntityTable.apply."""
+    """Some rows as they were. `value_times_ms`: by signal, when each value of its column was written."""
 
     entity: str
     ids: list[str]
@@ -103,9 +129,10 @@ class Journal:
         format = db.execute("PRAGMA user_version").fetchone()[0]
         if not is_empty and application_id != APPLICATION_ID:
             raise StoreError(f"{self._path} is an SQLite file, but not one of rankd's")
-        if not is_empty and format != FORMAT:
+        if not is_empty and format not in (FORMAT, _FORMAT_WITHOUT_MARK):
             raise StoreError(f"{self._path} is of format {format}; this rankd reads format {FORMAT}")
-        self._check_structure(is_empty)
+        if not is_empty:
+            self._check("integrity_check(entities)", "integrity_check(signals)")
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise StoreError(f"{self._path} cannot be put into WAL mode (the file system lacks what it needs): {mode}")
@@ -115,25 +142,32 @@ class Journal:
         with _transaction(db):
             if is_empty:
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {FORMAT}")
                 db.execute("CREATE TABLE entities (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
                 db.execute(
                     "CREATE TABLE signals (number INTEGER PRIMARY KEY AUTOINCREMENT, entity INTEGER NOT NULL,"
                     " name TEXT NOT NULL, type TEXT NOT NULL, UNIQUE (entity, name))"
                 )
+            if is_empty or format == _FORMAT_WITHOUT_MARK:
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+                db.execute(
+                    "CREATE TABLE mark (number INTEGER NOT NULL, set_id INTEGER NOT NULL, touched BLOB NOT NULL)"
+                )
+                db.execute("INSERT INTO mark VALUES (0, 0, ?)", (_encode_touched([]),))
             self._register()
         if is_empty:
             make_durable()
 
-    def _check_structure(self, is_empty: bool) -> None:
+    def check(self) -> None:
         """StoreError if the file's tree of pages is damaged: rows could be gone, and no checksum would tell.
+        Reads the whole file.
 
-        The two small tables that say what is where are compared with their indices, too: a name that
+        The two small tables that say what is where are compared with their indices at every start: a name that
         has changed there would hide all values of a signal.
         """
-        checks = ["quick_check(1)"]
-        if not is_empty:
-            checks += ["integrity_check(entities)", "integrity_check(signals)"]
+        with self._failures("reading failed"):
+            self._check("quick_check(1)")
+
+    def _check(self, *checks: str) -> None:
         for check in checks:
             (verdict,) = self._db.execute(f"PRAGMA {check}").fetchone()
             if verdict != "ok":
@@ -189,14 +223,49 @@ class Journal:
             (most,) = self._db.execute(f"SELECT max(row) FROM rows_{self._tables[entity]}").fetchone()
         return 0 if most is None else int(most) + 1
 
+    def mark(self) -> Mark:
+        """How far it is."""
+        with self._failures("reading failed"):
+            number, set_id, _ = self._mark()
+            return Mark(number, set_id)
+
+    def _mark(self) -> tuple[int, int, bytes]:
+        marks = self._db.execute("SELECT number, set_id, touched FROM mark").fetchall()
+        if len(marks) != 1:
+            raise StoreError(f"{self._path} is damaged: it has {len(marks)} marks; restore it from a copy")
+        number, set_id, touched = marks[0]
+        return number, set_id, touched
+
+    def set_tables(self, set_id: int) -> None:
+        """Says which tables follow from now on. They hold what is committed."""
+        with self._failures("nothing was changed"), _transaction(self._db):
+            self._db.execute("UPDATE mark SET set_id = ?", (set_id,))
+
     def load(self, entity: Entity) -> Iterator[LoadedRows]:
         """All rows of an entity, some at a time. StoreError if a value is damaged, or of another type than declared."""
-        signal_of = {number: entity.signals[name] for name, number in self._numbers[entity.name].items()}
         query = f"SELECT row, id, data, written_ms FROM rows_{self._tables[entity.name]} ORDER BY row"
         with self._failures("reading failed"):
             cursor = self._db.execute(query)
             while rows := cursor.fetchmany(LOAD_ROWS):
-                yield self._unpack(entity.name, signal_of, rows)
+                yield self._unpack(entity, rows)
+
+    def last_group(self) -> Sequence[tuple[LoadedRows, Sequence[str]]] | None:
+        """What the last group left: rows that it wrote, as they are now, and ids that it deleted; None if it is of
+        an entity that is no longer declared. StoreError."""
+        with self._failures("reading failed"):
+            try:
+                group = _decode_touched(self._mark()[2])
+            except (msgspec.DecodeError, TypeError) as error:
+                raise StoreError(f"{self._path} is damaged: its mark does not read: {error}") from error
+            if any(touched.entity not in self._schema.entities for touched in group):
+                return None
+            return [(self._rows(touched), touched.deleted_ids) for touched in group]
+
+    def _rows(self, touched: Touched) -> LoadedRows:
+        query = f"SELECT row, id, data, written_ms FROM rows_{self._tables[touched.entity]} WHERE row = ?"
+        keys = np.frombuffer(touched.keys, "<i8").tolist()
+        found = [self._db.execute(query, (key,)).fetchone() for key in keys]
+        return self._unpack(self._schema.entities[touched.entity], [row for row in found if row is not None])
 
     def accept_types(self) -> None:
         """Records new types of signals of which `load` has shown that nothing is stored."""
@@ -207,7 +276,9 @@ class Journal:
                 self._db.execute("UPDATE signals SET type = ? WHERE number = ?", (signals[name].type_name, number))
         self._retyped.clear()
 
-    def _unpack(self, entity: str, signal_of: Mapping[int, Signal], rows: Sequence[tuple[Any, ...]]) -> LoadedRows:
+    def _unpack(self, declared: Entity, rows: Sequence[tuple[Any, ...]]) -> LoadedRows:
+        entity = declared.name
+        signal_of = {number: declared.signals[name] for name, number in self._numbers[entity].items()}
         positions: dict[int, list[int]] = {number: [] for number in signal_of}
         values: dict[int, list[Any]] = {number: [] for number in signal_of}
         times: dict[int, list[int]] = {number: [] for number in signal_of}
@@ -245,17 +316,24 @@ class Journal:
             f"or declare it {stored_type} and clear it first"
         )
 
-    def commit(self, changes: Sequence[RowWrites | RowDeletes]) -> None:
-        """All changes, in order, in one transaction; when it returns they are on disk. StoreError: none is."""
+    def commit(self, changes: Sequence[RowWrites | RowDeletes]) -> int:
+        """All changes, in order, in one transaction; when it returns they are on disk. StoreError: none is.
+        The group's number."""
+        touched = []
         with self._failures("nothing was written"), _transaction(self._db):
             for change in changes:
                 if isinstance(change, RowWrites):
                     self._write(change)
+                    touched.append(Touched(change.entity, change.keys.astype("<i8").tobytes(), []))
                 else:
                     self._db.executemany(
                         f"DELETE FROM rows_{self._tables[change.entity]} WHERE row = ?",
                         [(key,) for key in change.keys.tolist()],
                     )
+                    touched.append(Touched(change.entity, b"", list(change.ids)))
+            self._db.execute("UPDATE mark SET number = number + 1, touched = ?", (_encode_touched(touched),))
+            (number,) = self._db.execute("SELECT number FROM mark").fetchone()
+        return int(number)
 
     def _write(self, writes: RowWrites) -> None:
         table = f"rows_{self._tables[writes.entity]}"

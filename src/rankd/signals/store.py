@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankd.types.columns import Column
 from rankd.types.schema import Schema
+
+if TYPE_CHECKING:
+    from rankd.signals.mapped import MappedTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class StoredRows:
 
 
 class Categories(Protocol):
-    """The process-wide dictionary of category strings. Codes are stable while the process lives."""
+    """The process-wide dictionary of category strings. Codes are stable while a process lives. Safe for
+    threads."""
 
     def intern(self, text: str) -> int:
         """The string's code, given one if it has none. StoreFullError at MAX_CATEGORIES."""
@@ -123,6 +127,10 @@ class SignalStore(Protocol):
 
     @property
     def categories(self) -> Categories: ...
+
+    @property
+    def tables(self) -> MappedTables:
+        """The same signals for compiled code."""
 
     async def read(self, entity: str, ids: Sequence[str], signals: Sequence[str], now_s: float) -> SignalRows:
         """Columns of some signals for ids in the order given; defaults and TTLs (against now_s) applied.
