@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from rankd.errors import RankdError, StoreError
-from rankd.kernels.table import TableWriter
+from rankd.kernels.table_writer import TableWriter
 from rankd.limits import MAX_CATEGORIES
 from rankd.signals.categories import CategoryTable, intern_in
 from rankd.signals.changes import DeleteChange, Room, WriteChange

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import StoreFullError
-from rankd.kernels.table import Table, TableFullError, TableWriter
+from rankd.kernels.table import Table, TableFullError
+from rankd.kernels.table_writer import TableWriter
 from rankd.signals.tableset import disk_error
 
 Codes = NDArray[np.int32]

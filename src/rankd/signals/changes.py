@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import StoreError, StoreFullError
-from rankd.kernels.table import CellWrite, StagedRows, TableFullError, TableWriter
+from rankd.kernels.table import CellWrite, TableFullError
+from rankd.kernels.table_writer import StagedRows, TableWriter
 from rankd.signals.batches import CleanBatch
 from rankd.signals.categories import CategoryTable
 from rankd.signals.encode import encode

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from rankd.errors import StoreError
-from rankd.kernels.table import NotATableError, Table, TableReader, TableWriter
+from rankd.kernels.table import NotATableError, Table, TableReader
+from rankd.kernels.table_writer import TableWriter
 from rankd.limits import MAX_CATEGORIES, MAX_CATEGORY_TABLE_BYTES
 from rankd.signals.layout import DICTIONARY_FINGERPRINT, EntityLayout
 
