@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,29 +12,39 @@ from hypothesis import strategies as st
 from signals.conformance import CLEAR, FULL, SCHEMA, rows_batch
 
 from rankd.errors import StoreFullError
+from rankd.kernels.table_writer import TableWriter
 from rankd.signals.batches import clean
-from rankd.signals.categories import CategoryTable
+from rankd.signals.categories import CategoryTable, ScratchCategories, intern_in
 from rankd.signals.packing import from_packed, open_row, seal_row, to_packed
 from rankd.signals.values import from_list, row_count, take, to_list
 
 ITEM = SCHEMA.entities["item"]
 
 
-def test_categories_are_full_as_a_whole_or_not_at_all() -> None:
-    table = CategoryTable(max_categories=3)
+def test_categories_are_full_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    dictionary = TableWriter.create(str(tmp_path / "d"), (), max_rows=3, max_bytes=1 << 30)
+    table = CategoryTable(dictionary, intern_in(dictionary, 3, tmp_path))
     assert [table.intern("a"), table.intern("b"), table.intern("a")] == [0, 1, 0]
-    with pytest.raises(StoreFullError, match="at most 3 distinct"):
-        table.intern_all(["a", "c", "d"])
+    with pytest.raises(StoreFullError, match="at most 3 distinct .* got 2 more with 2 known"):
+        table.intern_all(["a", "c", "d", "d"])
     assert (table.code("c"), len(table)) == (-1, 2)
-    table.intern_all(["c", "b", "c"])
+    assert table.intern_all(["c", "b", "c"]).tolist() == [2, 1, 2]
     with pytest.raises(StoreFullError):
-        table.intern("d")
-    assert table.codes(["c", "a"]).tolist() == [2, 0]
+        table.intern("")
     assert table.texts(np.array([1, 2], np.int32)) == ["b", "c"]
+    assert table.unknown(["a", "x", "\ud800", "x"]) == ["x", "\ud800"]
+    for code in (-1, 3):
+        with pytest.raises(IndexError):
+            table.text(code)
+    dictionary.close()
+
+
+def test_scratch_categories() -> None:
+    categories = ScratchCategories()
+    assert [categories.intern("a"), categories.intern(""), categories.intern("a")] == [0, 1, 0]
+    assert (categories.code(""), categories.code("b"), categories.text(1)) == (1, -1, "")
     with pytest.raises(IndexError):
-        table.text(-1)
-    with pytest.raises(IndexError):
-        table.text(3)
+        categories.text(2)
 
 
 @pytest.mark.parametrize("name", list(FULL))
