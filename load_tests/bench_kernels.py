@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.kernels import diversity, order
-from rankd.kernels.gather import Gather, GatherColumn
 
 ROUNDS = 60
 Case = tuple[str, Callable[[int], Any], Callable[[int], Any]]
@@ -50,24 +49,6 @@ def order_cases(random: np.random.Generator) -> list[Case]:
             lambda r: np.argsort(-apart[r], kind="stable")[:10],
         ),
     ]
-
-
-def gather_cases(random: np.random.Generator) -> list[Case]:
-    """Ten float signals of rows of a table of 200,000."""
-    arrays = [random.random(200_001, np.float32) for _ in range(10)]
-    gather = Gather([GatherColumn("float", array) for array in arrays])
-    cases: list[Case] = []
-    for count in (10, 100, 1000):
-        # Rows of their own for each, or the second would find in the cache what the first has fetched.
-        rows = random.integers(-1, 200_000, (2 * ROUNDS, count))
-        cases.append(
-            (
-                f"gather 10 signals of {count:,}",
-                lambda r, rows=rows: gather.read(rows[r], 0),  # type: ignore[misc]
-                lambda r, rows=rows: [array.take(rows[ROUNDS + r]).astype(np.float64) for array in arrays],  # type: ignore[misc]
-            )
-        )
-    return cases
 
 
 def mmr_by_numpy(relevance: NDArray[np.float64], units: NDArray[np.float32], count: int) -> list[int]:
@@ -110,7 +91,7 @@ def main() -> None:
     """Times every case and prints."""
     random = np.random.default_rng(7)
     report: dict[str, dict[str, float]] = {}
-    for name, kernel, stand_in in [*order_cases(random), *gather_cases(random), *diversity_cases(random)]:
+    for name, kernel, stand_in in [*order_cases(random), *diversity_cases(random)]:
         kernel(0), stand_in(0)
         times = [(microseconds(kernel, r), microseconds(stand_in, r)) for r in range(ROUNDS)]
         ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))

@@ -1,7 +1,7 @@
 """Tests csrc without Python: every csrc/tests/test_*.c, then every csrc/fuzz/fuzz_*.c for a short time.
 
     python3 tools/test_c.py                   # or: make test-c
-    python3 tools/test_c.py order gather      # only sources whose name contains a word
+    python3 tools/test_c.py order table       # only sources whose name contains a word
     RANKD_FUZZ_SCALE=300 python3 tools/test_c.py --fuzz-only order
 
 Everything runs under AddressSanitizer and UndefinedBehaviorSanitizer; csrc/tests/test_*_threads.c under

@@ -1,7 +1,7 @@
 """Keepers in another process, for tests of the stores that write through them.
 
-Run as a program it reads commands (JSON) from its standard input and answers each with a line: it opens an embedded store
-and a keeper before it, or closes them. `KeeperHost` is the other end.
+Run as a program it reads commands (JSON) from its standard input and answers each with a line: it opens an embedded
+store and a keeper before it, or closes them. `KeeperHost` is the other end.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Host:
     async def do(self, command: dict[str, Any]) -> None:
         path = command["path"]
         if command["do"] == "open":
-            schema = pickle.loads(bytes.fromhex(command["schema"]))  # noqa: S301 the test's own
+            schema = pickle.loads(bytes.fromhex(command["schema"]))
             data_dir = command["data_dir"]
             store = await open_embedded(
                 schema, Path(data_dir) if data_dir else None, command["max_rows"], clock=self.clock

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +32,7 @@ from signals.conformance import (
 )
 
 from rankd.errors import StoreError, StoreFullError
+from rankd.signals.backing import TABLES_NAME
 from rankd.signals.embedded import EmbeddedStore, open_embedded
 from rankd.signals.journal import FILE_NAME
 from rankd.signals.store import SignalStore
@@ -52,7 +54,13 @@ class TestEmbeddedDurable(StoreConformance):
         return open_
 
 
-async def test_everything_comes_back(tmp_path: Path) -> None:
+def without_tables(path: Path) -> None:
+    """So that they are made anew from the journal."""
+    shutil.rmtree(path / TABLES_NAME)
+
+
+@pytest.mark.parametrize("anew", [True, False])
+async def test_everything_comes_back(tmp_path: Path, anew: bool) -> None:
     clock = Clock()
     store = await open_embedded(SCHEMA, tmp_path, 1000, clock=clock)
     ids = ["a", "\0é", "x" * 65_536]
@@ -64,9 +72,11 @@ async def test_everything_comes_back(tmp_path: Path) -> None:
     before = await get_rows(store, "item", [*ids, "gone"])
     await store.close()
 
+    if anew:
+        without_tables(tmp_path)
     progress: list[tuple[int, int]] = []
     store = await reopen(tmp_path, on_progress=lambda done, total: progress.append((done, total)))
-    assert progress == [(3, 4), (4, 4)]
+    assert progress == ([(3, 4), (4, 4)] if anew else [])
     assert await get_rows(store, "item", [*ids, "gone"]) == before
     assert dict(store.row_counts()) == {"item": 3, "user": 1}
     # Write times come back by value: `views` is older than the row.
@@ -282,6 +292,7 @@ async def test_a_damaged_row(tmp_path: Path, data: bytes) -> None:
     db.execute("UPDATE rows_1 SET data = ?", (data,))
     db.commit()
     db.close()
+    without_tables(tmp_path)
     with pytest.raises(StoreError, match=rf"{FILE_NAME}: a stored row of item is damaged"):
         await reopen(tmp_path)
 
@@ -294,6 +305,7 @@ async def test_damaged_pages(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[3 * 4096 : -4096] = b"\xa5" * (len(content) - 4 * 4096)
     path.write_bytes(content)
+    without_tables(tmp_path)
     with pytest.raises(StoreError, match=FILE_NAME):
         await reopen(tmp_path)
 

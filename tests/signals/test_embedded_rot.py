@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from signals.conformance import FULL, SCHEMA, Clock, get_rows, rows_batch
 
 from rankd.errors import StoreError
+from rankd.signals.backing import TABLES_NAME
 from rankd.signals.embedded import EmbeddedStore, open_embedded
 from rankd.signals.journal import FILE_NAME
 
@@ -53,6 +55,7 @@ async def test_bytes_that_rot_are_never_served(tmp_path: Path) -> None:
         for end in ("", "-wal", "-shm"):
             (tmp_path / f"{FILE_NAME}{end}").unlink(missing_ok=True)
         (tmp_path / FILE_NAME).write_bytes(rot(content, rng))
+        shutil.rmtree(tmp_path / TABLES_NAME, ignore_errors=True)
         try:
             store = await reopen(tmp_path)
         except StoreError as error:
@@ -76,5 +79,6 @@ async def test_a_row_that_was_changed_behind_its_checksum(tmp_path: Path, change
     with sqlite3.connect(tmp_path / FILE_NAME) as db:
         db.execute(f"UPDATE rows_1 SET {change}")
     db.close()
+    shutil.rmtree(tmp_path / TABLES_NAME)
     with pytest.raises(StoreError, match="a stored row of item is damaged"):
         await reopen(tmp_path)

@@ -25,7 +25,7 @@ def test_categories_are_full_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     dictionary = TableWriter.create(str(tmp_path / "d"), (), max_rows=3, max_bytes=1 << 30)
     table = CategoryTable(dictionary, intern_in(dictionary, 3, tmp_path))
     assert [table.intern("a"), table.intern("b"), table.intern("a")] == [0, 1, 0]
-    with pytest.raises(StoreFullError, match="at most 3 distinct .* got 2 more with 2 known"):
+    with pytest.raises(StoreFullError, match=r"at most 3 distinct .* got 2 more with 2 known"):
         table.intern_all(["a", "c", "d", "d"])
     assert (table.code("c"), len(table)) == (-1, 2)
     assert table.intern_all(["c", "b", "c"]).tolist() == [2, 1, 2]

@@ -67,7 +67,11 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
 async def _load(workspace: Workspace) -> tuple[SignalStore, Configuration]:
     limits = workspace.settings.server.limits
     store = await open_embedded(
-        workspace.schema, workspace.data_dir, limits.max_rows_per_entity, on_progress=progress_log()
+        workspace.schema,
+        workspace.data_dir,
+        limits.max_rows_per_entity,
+        max_bytes_per_entity=limits.max_bytes_per_entity,
+        on_progress=progress_log(),
     )
     try:
         # Reading and checking a large forest takes a while; heartbeats go on.

@@ -136,6 +136,7 @@ class Backing:
 
 
 def layouts_of(schema: Schema) -> dict[str, EntityLayout]:
+    """The layout of each entity's table."""
     return {name: EntityLayout.of(entity) for name, entity in schema.entities.items()}
 
 

@@ -73,9 +73,14 @@ def intern_in(dictionary: TableWriter, max_categories: int, directory: Path) -> 
 
     def intern(texts: Sequence[str]) -> Codes:
         try:
-            return dictionary.intern(texts)
+            try:
+                return dictionary.intern(texts)
+            except TableFullError:  # which counts a new text as often as it comes
+                distinct = list(dict.fromkeys(texts))
+                dictionary.intern(distinct)
+                return dictionary.codes(texts)
         except TableFullError as error:
-            new = len(set(texts)) - int(np.count_nonzero(dictionary.codes(list(set(texts))) >= 0))
+            new = int(np.count_nonzero(dictionary.codes(distinct) < 0))
             raise StoreFullError(
                 f"expected at most {max_categories} distinct category strings over all signals, "
                 f"got {new} more with {len(dictionary)} known"

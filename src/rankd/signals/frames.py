@@ -61,17 +61,23 @@ class Write(_Frame):
 
 
 class Delete(_Frame):
+    """Ids to be deleted, distinct."""
+
     number: int
     entity: str
     ids: list[str]
 
 
 class Intern(_Frame):
+    """Texts to be given codes."""
+
     number: int
     texts: list[str]
 
 
 class Count(_Frame):
+    """How many rows there are."""
+
     number: int
 
 
@@ -91,11 +97,15 @@ class Done(_Frame):
 
 
 class Codes(_Frame):
+    """Of an Intern, in its order."""
+
     number: int
     codes: list[int]
 
 
 class Counts(_Frame):
+    """Rows per entity."""
+
     number: int
     rows: dict[str, int]
 

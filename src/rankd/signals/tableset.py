@@ -67,6 +67,7 @@ def new_set_id() -> int:
 
 
 def set_directory(directory: Path, set_id: int) -> Path:
+    """Where the files of a set are."""
     return directory / f"{set_id:016x}"
 
 
