@@ -286,6 +286,7 @@ _SOURCES: dict[str, Callable[[str, random.Random], bytes]] = {
     "scrambled": lambda kind, rng: scramble(_filled(kind, rng), rng),
     "mutated": lambda kind, rng: mutate(scramble(_filled(kind, rng), rng), rng),
     "joined": lambda kind, rng: scramble(_filled(kind, rng), rng) + scramble(_filled(kind, rng), rng),
+    "many": lambda kind, rng: b"".join(scramble(_filled(kind, rng), rng) for _ in range(rng.choice((8, 30)))),
     "random": lambda _, rng: rng.randbytes(rng.randrange(40)),
     "unknown": lambda _, rng: b"".join(unknown(rng) for _ in range(rng.randrange(6))),
 }
@@ -294,5 +295,5 @@ _SOURCES: dict[str, Callable[[str, random.Random], bytes]] = {
 def sample(rng: random.Random) -> tuple[str, str, bytes]:
     """(kind, how it was made, bytes) of any sort; a third is mutated."""
     kind = rng.choice(list(KINDS))
-    source = rng.choices(list(_SOURCES), (2, 4, 6, 2, 1, 1))[0]
+    source = rng.choices(list(_SOURCES), (20, 40, 60, 20, 2, 10, 10))[0]
     return kind, source, _SOURCES[source](kind, rng)
