@@ -43,6 +43,7 @@ static int is_in_heap(const rk_writer *writer, uint64_t at, uint64_t bytes)
 static void extend_top(rk_writer *writer, uint64_t at, uint64_t bytes)
 {
     if (at + bytes > writer->bump) writer->bump = at + bytes;
+    if (bytes > writer->largest_value) writer->largest_value = bytes;
 }
 
 /* Counts what a live row refers to; meanwhile `bump` is the highest end of a value. */

@@ -2,6 +2,8 @@
  * readers of what was there find their row's sequence number changed. */
 #include "rk_table_internal.h"
 
+enum { MOST_COMPACTIONS = 8 }; /* when the disk is full: each makes room for the next to move more */
+
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static uint64_t segment_end(uint64_t segment, uint64_t file_bytes)
@@ -42,35 +44,51 @@ uint64_t rk_writer_total_bytes(const rk_table *table)
            writer->map->bytes;
 }
 
+uint64_t rk_writer_left_bytes(const rk_table *table)
+{
+    uint64_t total = rk_writer_total_bytes(table), most = table->writer->max_bytes;
+    return total < most ? most - total : 0;
+}
+
 static rk_table_status grow(rk_table *table, uint64_t file_bytes)
 {
     rk_writer *writer = table->writer;
     file_bytes = (file_bytes + RK_PAGE - 1) / RK_PAGE * RK_PAGE;
     if (file_bytes <= writer->heap_bytes) return RK_TABLE_OK;
-    if (file_bytes - writer->heap_bytes > writer->max_bytes - rk_writer_total_bytes(table)) return RK_TABLE_FULL_BYTES;
+    if (file_bytes - writer->heap_bytes > rk_writer_left_bytes(table)) return RK_TABLE_FULL_BYTES;
     rk_table_status status = rk_grow_file(table->heap_fd, writer->heap_bytes, file_bytes);
     if (!status) writer->heap_bytes = file_bytes;
     return status;
 }
 
-rk_table_status rk_writer_heap_room(rk_table *table, uint64_t bytes)
+/* How long the file should be for so many bytes of values. */
+static uint64_t target_bytes(const rk_writer *writer, uint64_t bytes)
 {
-    rk_writer *writer = table->writer;
-    uint64_t now = writer->heap_bytes;
+    uint64_t target = writer->heap_bytes, end = (writer->segment + 1) * RK_SEGMENT_BYTES;
     /* A segment at the file's end is made longer before another is begun. */
-    int at_end = now < (writer->segment + 1) * RK_SEGMENT_BYTES;
-    uint64_t target = now;
-    if (at_end && bytes + writer->largest_value > now - writer->bump) {
-        target = least(writer->bump + bytes + writer->largest_value, (writer->segment + 1) * RK_SEGMENT_BYTES);
+    if (target < end && bytes + writer->largest_value > target - writer->bump) {
+        target = least(writer->bump + bytes + writer->largest_value, end);
     }
     while (room(writer, target) < bytes) {
         uint64_t lacking = bytes - room(writer, target);
         target += lacking > writer->largest_value ? lacking : writer->largest_value + 8;
     }
-    if (target == now) return RK_TABLE_OK;
-    rk_table_status status = grow(table, target + now / 16);
+    return target;
+}
+
+rk_table_status rk_writer_heap_room(rk_table *table, uint64_t bytes)
+{
+    rk_writer *writer = table->writer;
+    uint64_t now = writer->heap_bytes, target = target_bytes(writer, bytes);
+    if (!bytes || target == now) return RK_TABLE_OK;
+    int is_due = rk_writer_is_compaction_due(table);
+    rk_table_status status = grow(table, target + now / 16 + (is_due ? RK_SEGMENT_BYTES : 0));
     if (status) status = grow(table, target);
-    if (status && room(writer, writer->heap_bytes) >= bytes) return RK_TABLE_OK;
+    if (!status && is_due) rk_writer_compact(table, room(writer, writer->heap_bytes) - bytes);
+    for (int tries = 0; status && tries < MOST_COMPACTIONS; tries++) {
+        if (room(writer, now) >= bytes) return RK_TABLE_OK;
+        if (!rk_writer_compact(table, room(writer, now))) return status;
+    }
     return status;
 }
 
@@ -96,6 +114,23 @@ uint64_t rk_writer_take_heap(rk_table *table, uint64_t bytes)
 void rk_writer_free_heap(rk_table *table, uint64_t at, uint64_t bytes)
 {
     table->writer->live[at / RK_SEGMENT_BYTES] -= (uint32_t)bytes;
+}
+
+static void free_value(rk_table *table, int32_t kind, uint64_t ref)
+{
+    rk_writer_free_heap(table, rk_ref_at(ref), rk_value_bytes(kind, rk_ref_length(ref)));
+}
+
+void rk_writer_free_values(rk_table *table, const rk_word *old)
+{
+    const uint64_t *image = table->writer->image;
+    uint64_t id_bytes = image[1] & UINT32_MAX, id_at = rk_load(old + 2);
+    if (id_bytes > RK_INLINE_ID && id_at != image[2]) rk_writer_free_heap(table, id_at, rk_padded(id_bytes));
+    for (uint32_t c = 0; c < table->cell_count; c++) {
+        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
+        uint64_t ref = rk_load(old + table->places[c].at / 8);
+        if (ref != RK_REF_MISSING && ref != image[table->places[c].at / 8]) free_value(table, table->cells[c].kind, ref);
+    }
 }
 
 void rk_writer_count_row(rk_table *table, const uint64_t *row, int is_live)

@@ -267,9 +267,24 @@ void rk_writer_free_row(rk_table *table, uint64_t row);
 rk_table_status rk_writer_heap_room(rk_table *table, uint64_t bytes);
 uint64_t rk_writer_take_heap(rk_table *table, uint64_t bytes);
 void rk_writer_free_heap(rk_table *table, uint64_t at, uint64_t bytes);
+/* Gives back what a superseded row refers to and the image, which took its place, does not. */
+void rk_writer_free_values(rk_table *table, const rk_word *old);
 /* Gives back, or counts as live, all that a row (words in this process) refers to. */
 void rk_writer_count_row(rk_table *table, const uint64_t *row, int is_live);
+/* Bytes that the files take, and that they may take beside. */
 uint64_t rk_writer_total_bytes(const rk_table *table);
+uint64_t rk_writer_left_bytes(const rk_table *table);
+
+/* ---- rk_table_compact.c ---- */
+
+/* Makes segments free by moving what is in use of them, at most `room` bytes; whether there was any such segment. */
+int rk_writer_compact(rk_table *table, uint64_t room);
+int rk_writer_is_compaction_due(const rk_table *table);
+
+/* ---- rk_table_write.c ---- */
+
+/* Writes the image to a free row and lets the slot show it. */
+void rk_writer_publish_image(rk_table *table, uint32_t tag, uint64_t slot);
 
 /* ---- rk_table_attach.c ---- */
 

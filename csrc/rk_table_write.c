@@ -224,8 +224,7 @@ static void begin_new(rk_table *table, const rk_key *key, rk_id id)
     }
 }
 
-/* Writes the image to a free row and lets the slot show it. */
-static void publish_image(rk_table *table, uint32_t tag, uint64_t slot)
+void rk_writer_publish_image(rk_table *table, uint32_t tag, uint64_t slot)
 {
     uint64_t *image = table->writer->image, row = rk_writer_take_row(table);
     rk_word *words = rk_row_at(table, row);
@@ -234,18 +233,6 @@ static void publish_image(rk_table *table, uint32_t tag, uint64_t slot)
     for (size_t i = 1; i < table->row_words; i++) rk_store(words + i, image[i]);
     rk_store_release(words, (image[0] & ~RK_SEQUENCE_MASK) | sequence);
     rk_writer_set_slot(table, slot, rk_slot_of(tag, row));
-}
-
-/* Gives back what the superseded row refers to and the new one does not. */
-static void free_values(rk_table *table, const rk_word *old)
-{
-    const uint64_t *image = table->writer->image;
-    for (uint32_t c = 0; c < table->cell_count; c++) {
-        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
-        uint64_t ref = rk_load(old + table->places[c].at / 8);
-        if (ref == RK_REF_MISSING || ref == image[table->places[c].at / 8]) continue;
-        rk_writer_free_heap(table, rk_ref_at(ref), rk_value_bytes(table->cells[c].kind, rk_ref_length(ref)));
-    }
 }
 
 static void upsert(rk_table *table, const rk_table_batch *batch, size_t i, const rk_key *key)
@@ -259,10 +246,10 @@ static void upsert(rk_table *table, const rk_table_batch *batch, size_t i, const
     image[3] = (uint64_t)written_ms;
     if (batch->keys && batch->keys[i] != RK_TABLE_NO_KEY) image[0] = (uint64_t)batch->keys[i] << 24;
     apply_writes(table, batch, i, written_ms);
-    publish_image(table, key->tag, slot);
+    rk_writer_publish_image(table, key->tag, slot);
     if (was_there) {
         rk_writer_free_row(table, old);
-        free_values(table, rk_row_at(table, old));
+        rk_writer_free_values(table, rk_row_at(table, old));
     } else {
         rk_store(&table->header->count, rk_load(&table->header->count) + 1);
     }
