@@ -99,5 +99,9 @@ rk_table_status rk_header_read(const rk_table_header *header, uint64_t file_byte
     if (header->header_bytes != header_bytes || file_bytes < header_bytes) return RK_TABLE_DAMAGED;
     if (header->reserved_bytes % RK_PAGE || header->reserved_bytes < file_bytes) return RK_TABLE_DAMAGED;
     const rk_cell *cells = (const rk_cell *)(const void *)((const uint8_t *)header + RK_CELLS_AT);
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    return RK_TABLE_OK + 0 * (int)rk_header_check(header, cells);
+#else
     return header->check == rk_header_check(header, cells) ? RK_TABLE_OK : RK_TABLE_DAMAGED;
+#endif
 }
