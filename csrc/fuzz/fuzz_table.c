@@ -107,13 +107,14 @@ static void write_changed(const uint8_t *data, size_t size)
     }
 }
 
+static volatile double sum;
+
 /* Whatever comes out, all of it can be looked at. */
 static void read_all(const rk_table *table)
 {
     rk_table_column columns[CELLS];
     rk_column out[CELLS];
     uint8_t found[IDS];
-    volatile double sum = 0;
     rk_arena *arena = rk_arena_new();
     for (uint32_t c = 0; c < CELLS; c++) columns[c] = (rk_table_column){.cell = c, .divisor = 1, .missing = NAN, .ttl_ms = 9};
     rk_table_reading *reading = rk_table_reading_new(table, columns, CELLS);
