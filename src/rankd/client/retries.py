@@ -1,6 +1,7 @@
 """Whether a failed attempt is followed by another, and after which pause. Pure: nothing waits here.
 
-    UNAVAILABLE, CANCELLED    the server is gone or going: at once on another connection, then after 20, 40, 80 … ms
+    UNAVAILABLE               nobody is there: at once on another connection, then after 20, 40, 80 … ms
+    CANCELLED                 the server goes, or too many calls wait before it: after 20, 40, 80 … ms
     RESOURCE_EXHAUSTED        only if the server says when; not sooner than that, within a tight budget
 
 CANCELLED is the *server's*: a server that stops ends calls so. What the caller cancels never comes here. gRPC's own
@@ -22,7 +23,7 @@ import grpc
 from rankd.client.errors import RankdRpcError
 
 MAX_ATTEMPTS: Final = 7
-"""With the pauses between them, they span about 0.6 s: a server that is replaced is back, or another is found."""
+"""With the pauses between them, they span about a second: a server that is replaced is back, or another is found."""
 
 FIRST_PAUSE_S: Final = 0.02
 MAX_PAUSE_S: Final = 0.5
@@ -33,7 +34,7 @@ LEAST_S: Final = 0.002
 JITTER: Final = 0.2
 """Of every pause, up or (unless the server named it) down, so that clients do not come back together."""
 
-LOST_BURST: Final = 500
+LOST_BURST: Final = 1_000
 """Retries of lost calls that may be made at once: what was in flight when a server ended."""
 OVERLOAD_BURST: Final = 10
 ANSWERS_PER_RETRY: Final = 10
@@ -92,7 +93,9 @@ class Retries:
         left_s = deadline_s - self.clock()
         if error.code in _LOST:
             budget = self._lost
-            pause_s = min(max(self._backoff_s(attempts), error.retry_after_s or 0.0), left_s / 2)
+            # Where nobody was reached, another connection may reach someone now.
+            step = attempts - (error.code is grpc.StatusCode.UNAVAILABLE)
+            pause_s = min(max(self._backoff_s(step), error.retry_after_s or 0.0), left_s / 2)
         elif error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.retry_after_s is not None:
             budget = self._overload
             pause_s = error.retry_after_s * self.uniform(1.0, 1.0 + JITTER)
@@ -102,8 +105,8 @@ class Retries:
             return None
         return pause_s
 
-    def _backoff_s(self, attempts: int) -> float:
-        if attempts == 1:
+    def _backoff_s(self, step: int) -> float:
+        if step == 0:
             return 0.0
-        pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts - 2, 16))
+        pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(step - 1, 16))
         return pause_s * self.uniform(1.0 - JITTER, 1.0 + JITTER)
