@@ -211,7 +211,7 @@ def test_no_server_fails_soon_unless_told_to_wait():
     port = free_port()
     with Client(f"127.0.0.1:{port}", wait_for_ready=True) as client:
         started = time.monotonic()
-        with pytest.raises((ServerUnavailableError, DeadlineError)):  # the last attempt may be cut short by the deadline
+        with pytest.raises((ServerUnavailableError, DeadlineError)):  # the last attempt may be cut short
             client.rank("search", ["a"], timeout_s=0.5)
         assert time.monotonic() - started > 0.4
         with futures.ThreadPoolExecutor(1) as pool:
