@@ -31,6 +31,7 @@ class KeeperHost:
     """A process that holds any number of keepers. `directory`: a short path (that of a Unix socket has 107 bytes)."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
         self.directory = directory
         self._clock_file = directory / "clock"
         self.set_clock(Clock())

@@ -100,7 +100,9 @@ async def test_a_group_that_was_committed_but_not_published(
     for kind in (backing.WriteChange, backing.DeleteChange):
         monkeypatch.setattr(kind, "publish", stop)
     with pytest.raises(StoreError):
-        await (store.delete("item", ["a", "c"]) if group == "delete" else store.write(rows_batch("item", GROUPS[group])))
+        await (
+            store.delete("item", ["a", "c"]) if group == "delete" else store.write(rows_batch("item", GROUPS[group]))
+        )
     monkeypatch.undo()
     abandon(store)
     store = await reopen(tmp_path)
@@ -201,7 +203,7 @@ async def test_damaged_and_cut_files_are_made_anew(tmp_path: Path, caplog: pytes
 async def test_max_bytes(tmp_path: Path) -> None:
     store = await reopen(tmp_path, max_bytes_per_entity=8 << 20)
     big: dict[str, Any] = {"title": "x" * 60_000}
-    with pytest.raises(StoreFullError, match="at most 8388608 bytes of item, .* or raise max_bytes_per_entity"):
+    with pytest.raises(StoreFullError, match=r"at most 8388608 bytes of item, .* or raise max_bytes_per_entity"):
         for n in range(200):
             await store.write(rows_batch("item", [(f"{n}", big)]))
     count = store.row_counts()["item"]
