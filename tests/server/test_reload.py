@@ -224,6 +224,21 @@ async def test_a_fault_of_rankd_s_own_is_refused_too(
     assert any(record.exc_info for record in caplog.records)
 
 
+async def test_what_cannot_be_swapped_is_refused_and_tried_again(served: Served) -> None:
+    def swap(to: Configuration) -> None:
+        raise OSError("no memory")
+
+    reloader = Reloader(served.first, served.categories, swap, lambda: served.now_s)
+    write_version(served.directory, 2)
+    result = await reloader.reload()
+    assert not result.ok and result.error == "OSError: no memory"
+    assert reloader.configuration is served.first
+    served.now_s += 1
+    await reloader.look()
+    again = await reloader.look()
+    assert again is not None and not again.ok
+
+
 async def test_requests_that_come_together_become_one(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go, real, count = threading.Event(), threading.Event(), module.inspect_workspace, 0
 

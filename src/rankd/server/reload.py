@@ -108,7 +108,7 @@ class Reloader:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`configuration`: the one being served. `swap` is called on the event loop with the next one; it exchanges
-        references and returns at once. `categories` give codes from a thread."""
+        references and returns at once, or raises and has changed nothing. `categories` give codes from a thread."""
         self._configuration = configuration
         self._categories = categories
         self._swap = swap
@@ -191,9 +191,14 @@ class Reloader:
             attempt = await asyncio.to_thread(_prepare, before, self._categories)
         changed: tuple[Change, ...] = ()
         if attempt.configuration is not None:
-            changed = changes(before, attempt.configuration)
-            self._swap(attempt.configuration)
-            self._configuration = attempt.configuration
+            try:
+                self._swap(attempt.configuration)
+            except Exception as error:
+                logger.exception("reload failed")
+                attempt = _Attempt(error=f"{type(error).__name__}: {error}", is_final=False)
+            else:
+                changed = changes(before, attempt.configuration)
+                self._configuration = attempt.configuration
         ok = attempt.configuration is not None
         seconds = time.perf_counter() - started_s
         self._last = ReloadResult(ok, changed, attempt.error, self._configuration.versions, seconds, time.time())
