@@ -190,15 +190,16 @@ class Reloader:
         with _yielding():
             attempt = await asyncio.to_thread(_prepare, before, self._categories)
         changed: tuple[Change, ...] = ()
-        if attempt.configuration is not None:
+        after = attempt.configuration
+        if after is not None:
             try:
-                self._swap(attempt.configuration)
+                self._swap(after)
             except Exception as error:
                 logger.exception("reload failed")
                 attempt = _Attempt(error=f"{type(error).__name__}: {error}", is_final=False)
             else:
-                changed = changes(before, attempt.configuration)
-                self._configuration = attempt.configuration
+                changed = changes(before, after)
+                self._configuration = after
         ok = attempt.configuration is not None
         seconds = time.perf_counter() - started_s
         self._last = ReloadResult(ok, changed, attempt.error, self._configuration.versions, seconds, time.time())
