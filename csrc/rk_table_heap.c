@@ -82,7 +82,7 @@ rk_table_status rk_writer_heap_room(rk_table *table, uint64_t bytes)
     uint64_t now = writer->heap_bytes, target = target_bytes(writer, bytes);
     if (!bytes || target == now) return RK_TABLE_OK;
     int is_due = rk_writer_is_compaction_due(table);
-    rk_table_status status = grow(table, target + now / 16 + (is_due ? RK_SEGMENT_BYTES : 0));
+    rk_table_status status = grow(table, target + (is_due ? now / 16 + RK_SEGMENT_BYTES : rk_spare(now)));
     if (status) status = grow(table, target);
     if (!status && is_due) rk_writer_compact(table, room(writer, writer->heap_bytes) - bytes);
     for (int tries = 0; status && tries < MOST_COMPACTIONS; tries++) {

@@ -29,6 +29,7 @@
 #define RK_TABLE_VERSION 1u
 #define RK_TABLE_BYTE_ORDER 0x01020304u
 #define RK_SEGMENT_BYTES (UINT64_C(4) << 20)
+#define RK_MOST_SPARE (UINT64_C(4) << 20)
 #define RK_NO_ROW UINT32_MAX
 #define RK_REF_MISSING UINT64_MAX
 #define RK_SEQUENCE_MASK UINT64_C(0xffffff)
@@ -130,6 +131,9 @@ static inline void rk_store_release(rk_word *word, uint64_t value)
 {
     atomic_store_explicit(word, value, memory_order_release);
 }
+
+/* By how much a file of so many bytes is made longer than it must be. */
+static inline uint64_t rk_spare(uint64_t bytes) { return bytes / 16 < RK_MOST_SPARE ? bytes / 16 : RK_MOST_SPARE; }
 
 static inline uint64_t rk_padded(uint64_t bytes) { return (bytes + 7) & ~UINT64_C(7); }
 

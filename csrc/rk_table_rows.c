@@ -12,7 +12,7 @@ rk_table_status rk_writer_row_room(rk_table *table, uint64_t new_rows)
     uint64_t capacity = writer->row_capacity + need - there;
     if (capacity > RK_TABLE_MAX_ROWS) return RK_TABLE_FULL_ROWS;
     uint64_t head = table->header->header_bytes, old = head + writer->row_capacity * row_bytes;
-    uint64_t room = rk_writer_left_bytes(table), wanted = capacity + writer->row_capacity / 16;
+    uint64_t room = rk_writer_left_bytes(table), wanted = capacity + rk_spare(writer->row_capacity * row_bytes) / row_bytes;
     if (wanted > RK_TABLE_MAX_ROWS) wanted = RK_TABLE_MAX_ROWS;
     if ((wanted - writer->row_capacity) * row_bytes > room) wanted = capacity;
     if ((wanted - writer->row_capacity) * row_bytes > room) return RK_TABLE_FULL_BYTES;

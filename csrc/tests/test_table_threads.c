@@ -82,20 +82,18 @@ static void write_rows(int steps)
     }
 }
 
-int main(void)
+static void test_many_rows(double scale)
 {
     pthread_t threads[READERS];
     work works[READERS] = {{0}};
-    const char *scale = getenv("RANKD_FUZZ_SCALE");
     rk_table_options options = row_options(1 << 26);
-    table_folder(path);
     CHECK(rk_table_create(path, &options, &writer) == RK_TABLE_OK);
     CHECK(rk_table_open(path, &reader) == RK_TABLE_OK);
     for (int i = 0; i < READERS; i++) {
         works[i] = (work){.table = i ? reader : writer, .seed = (uint64_t)i};
         CHECK(pthread_create(&threads[i], NULL, check_rows, &works[i]) == 0);
     }
-    write_rows((int)(4000 * (scale ? atof(scale) : 1)));
+    write_rows((int)(4000 * scale));
     atomic_store(&is_over, 1);
     for (int i = 0; i < READERS; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0);
@@ -103,6 +101,93 @@ int main(void)
     }
     rk_table_close(reader);
     rk_table_close(writer);
+}
+
+/* ---- Few rows, so large that a reader is often interrupted while it copies one. ---- */
+
+enum { LARGE_IDS = 6, LARGE_WIDTH = 4096, LARGE_TEXT = 60000 };
+
+static const rk_cell large_cells[] = {{RK_CELL_VECTOR, LARGE_WIDTH, 0}, {RK_CELL_TEXT, 0, 0}};
+static char large_bytes[LARGE_IDS][ROW_ID_BYTES];
+static rk_id large_ids[LARGE_IDS];
+
+static void *check_large_rows(void *given)
+{
+    work *w = given;
+    const rk_table_column wanted[] = {{.cell = 0, .divisor = 1}, {.cell = 1, .divisor = 1}};
+    size_t count = 1 + w->seed % 2; /* the row alone, or what it refers to, too */
+    rk_table_reading *reading = rk_table_reading_new(w->table, wanted, count);
+    rk_arena *arena = rk_arena_new();
+    while (!atomic_load(&is_over)) {
+        rk_column columns[2];
+        uint8_t found[LARGE_IDS];
+        int64_t written_ms[LARGE_IDS];
+        rk_arena_reset(arena);
+        w->wrong += rk_table_read_rows(reading, large_ids, LARGE_IDS, 0, arena, columns, found, written_ms, NULL) != 0;
+        for (size_t i = 0; i < LARGE_IDS; i++) {
+            const float *vector = (const float *)columns[0].data + i * LARGE_WIDTH;
+            const uint8_t *text = count == 2 ? (const uint8_t *)columns[1].data + columns[1].offsets[i] : NULL;
+            int wrong = found[i] && text && columns[1].lengths[i] != LARGE_TEXT;
+            for (size_t k = 0; found[i] && k < LARGE_WIDTH; k++) wrong |= vector[k] != (float)written_ms[i];
+            for (size_t k = 0; found[i] && text && !wrong && k < LARGE_TEXT; k++) wrong |= text[k] != (uint8_t)written_ms[i];
+            w->rows += found[i];
+            w->wrong += wrong;
+        }
+    }
+    rk_table_reading_free(reading);
+    rk_arena_free(arena);
+    return NULL;
+}
+
+static void write_large_rows(int steps)
+{
+    static float vector[LARGE_WIDTH];
+    static uint8_t text[LARGE_TEXT];
+    const int64_t row = 0, length = LARGE_TEXT;
+    uint64_t seed = 9;
+    for (int64_t step = 1; step <= steps; step++) {
+        rk_table_room room;
+        for (int k = 0; k < LARGE_WIDTH; k++) vector[k] = (float)step;
+        memset(text, (uint8_t)step, sizeof text);
+        const rk_table_write writes[] = {
+            {.cell = 0, .rows = &row, .count = 1, .values = vector, .value_count = LARGE_WIDTH},
+            {.cell = 1, .rows = &row, .count = 1, .values = text, .value_count = LARGE_TEXT, .lengths = &length},
+        };
+        const rk_table_batch batch = {&large_ids[next_random(&seed) % LARGE_IDS], 1, writes, 2, &step, 1, NULL};
+        int status = rk_table_hold(writer, &batch, &room);
+        CHECK(status == RK_TABLE_OK);
+        if (!status) rk_table_publish(writer, &batch, &room);
+    }
+}
+
+static void test_large_rows(double scale)
+{
+    pthread_t threads[READERS];
+    work works[READERS] = {{0}};
+    const rk_table_options options = {.cells = large_cells, .cell_count = 2, .max_rows = 100, .max_bytes = 1 << 26};
+    for (int i = 0; i < LARGE_IDS; i++) large_ids[i] = row_id(i, large_bytes[i]);
+    atomic_store(&is_over, 0);
+    CHECK(rk_table_create(path, &options, &writer) == RK_TABLE_OK);
+    for (int i = 0; i < READERS; i++) {
+        works[i] = (work){.table = writer, .seed = (uint64_t)i};
+        CHECK(pthread_create(&threads[i], NULL, check_large_rows, &works[i]) == 0);
+    }
+    write_large_rows((int)(2000 * scale));
+    atomic_store(&is_over, 1);
+    for (int i = 0; i < READERS; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+        CHECK(works[i].rows > 0 && works[i].wrong == 0);
+    }
+    CHECK(rk_table_used_bytes(writer) < 20 << 20);
+    rk_table_close(writer);
+}
+
+int main(void)
+{
+    const char *scale = getenv("RANKD_FUZZ_SCALE");
+    table_folder(path);
+    test_many_rows(scale ? atof(scale) : 1);
+    test_large_rows(scale ? atof(scale) : 1);
     table_remove(path);
     FINISH();
 }
