@@ -10,4 +10,3 @@ cdef class Ids:
     cdef object _strings
     cdef rk_id *ids
     cdef size_t count
-    cdef size_t total_bytes
