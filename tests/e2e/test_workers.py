@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.serving import ServerProcess
 
 from rankd.v1 import ranking_pb2 as pb
+from rankd.v1 import signals_pb2 as sp
 from rankd.v1.ranking_pb2_grpc import RankingServiceStub
+from rankd.v1.signals_pb2_grpc import SignalServiceStub
 
 WORKSPACE = """
 version: 1
@@ -31,7 +34,8 @@ profiles:
 server:
   listen: 127.0.0.1:0
   health_listen: 127.0.0.1:0
-  data_dir: null
+  workers: 2
+  data_dir: data
   drain_seconds: 0.2
 """
 
@@ -47,7 +51,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A service for all tests that leave it as they found it."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "rankd.yaml").write_text(WORKSPACE)
-    with ServerProcess(folder) as server:
+    with ServerProcess(folder, RANKD_SERVER__WORKERS="2") as server:
         yield server.wait_ready()
         assert server.stop() == 0, "".join(server.log)
 
@@ -73,6 +77,34 @@ def status(server: ServerProcess) -> dict[str, Any]:
 
 def process(server: ServerProcess, name: str) -> dict[str, Any]:
     return next(row for row in status(server)["processes"] if row["name"] == name)
+
+
+@contextlib.contextmanager
+def channels(server: ServerProcess, count: int) -> Iterator[list[grpc.Channel]]:
+    """Connections of their own, which the kernel spreads over the workers."""
+    with contextlib.ExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        yield [stack.enter_context(grpc.insecure_channel(server.address, options)) for _ in range(count)]
+
+
+def write(channel: grpc.Channel, price: float, timeout_s: float = 10.0) -> None:
+    """Writes item a; tries again while the keeper is away."""
+    column = sp.SignalColumn(signal="price", floats=sp.FloatValues(values=[price]))
+    request = sp.WriteSignalsRequest(entity="item", ids=["a"], columns=[column])
+    give_up = time.monotonic() + timeout_s
+    while True:
+        try:
+            SignalServiceStub(channel).WriteSignals(request, timeout=10, wait_for_ready=True)
+            return
+        except grpc.RpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE, error  # type: ignore[attr-defined]
+            assert time.monotonic() < give_up, error
+        time.sleep(0.05)
+
+
+def price(channel: grpc.Channel) -> float:
+    answer = SignalServiceStub(channel).GetSignals(sp.GetSignalsRequest(entity="item", ids=["a"]), timeout=10)
+    return float(answer.columns[0].floats.values[0])
 
 
 def health(server: ServerProcess) -> int:
@@ -112,6 +144,15 @@ def test_status_shows_every_process(shared: ServerProcess) -> None:
         assert word in out
 
 
+def test_a_write_through_one_worker_is_seen_by_all_at_once(shared: ServerProcess) -> None:
+    before = {row["name"]: row["calls"] for row in status(shared)["processes"]}
+    with channels(shared, 16) as many:
+        for number, channel in enumerate(many):
+            write(channel, number)
+            assert [price(other) for other in many] == [number] * len(many)
+    until(lambda: all(process(shared, n)["calls"] > (before[n] or 0) for n in ("worker 1", "worker 2")))
+
+
 def test_status_without_a_service(workspace: Path) -> None:
     code, out, err = command(str(workspace))
     assert (code, out) == (3, "")
@@ -145,7 +186,38 @@ def test_a_killed_process_is_back(shared: ServerProcess, name: str) -> None:
     until(lambda: process(shared, name)["state"] == "serving")
     until(lambda: health(shared) == health_pb2.HealthCheckResponse.SERVING)
     assert rank(shared) == ["a", "b"]
+    with channels(shared, 8) as many:
+        for number, channel in enumerate(many):
+            write(channel, 100 + number)
+            assert [price(other) for other in many] == [100 + number] * len(many)
     assert process(shared, name)["last_end"] == "was killed by SIGKILL"
+
+
+def test_a_service_whose_supervisor_was_killed_can_be_started_again_at_once(workspace: Path) -> None:
+    slow = ServerProcess(workspace, RANKD_SERVER__DRAIN_SECONDS="5")
+    with slow.wait_ready() as first, channels(first, 1) as (channel,):
+        write(channel, 7.0)
+        address = first.address
+        first.process.kill()
+        with ServerProcess(workspace, RANKD_SERVER__LISTEN=address).wait_ready() as second:
+            assert "waiting for the processes of a service that was killed" in "".join(second.log)
+            with channels(second, 1) as (again,):
+                assert price(again) == 7.0
+            assert second.stop() == 0
+
+
+def test_signals_in_memory_are_lost_with_the_keeper_and_workers_are_renewed(workspace: Path) -> None:
+    environment = {"RANKD_SERVER__DATA_DIR": "null", "RANKD_SERVER__WORKERS": "2"}
+    with ServerProcess(workspace, **environment).wait_ready() as server:
+        pids = {row["name"]: row["pid"] for row in status(server)["processes"]}
+        os.kill(pids["keeper"], signal.SIGKILL)
+        for name in ("worker 1", "worker 2"):
+            until(lambda name=name: process(server, name)["pid"] not in (pids[name], None))  # type: ignore[misc]
+            until(lambda name=name: process(server, name)["state"] == "serving")  # type: ignore[misc]
+            assert process(server, name)["recycled"] == 1
+        with channels(server, 1) as (channel,):
+            write(channel, 1.0)
+        assert server.stop() == 0
 
 
 def test_a_stopped_worker_is_replaced(shared: ServerProcess) -> None:

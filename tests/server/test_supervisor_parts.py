@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,7 @@ def test_addresses_that_cannot_be_had_say_why() -> None:
 
 def test_how_many_workers() -> None:
     assert worker_count(ServerSettings(workers=3)) == 3
+    assert worker_count(ServerSettings()) == granted_cpus()
     assert worker_count(ServerSettings(listen="unix:/tmp/s")) == 1
     with pytest.raises(ConfigError, match=r"server\.workers: expected 1, .* got 2"):
         worker_count(ServerSettings(listen="unix:/tmp/s", workers=2))
@@ -161,11 +163,32 @@ def test_what_a_killed_service_left_is_swept(temp: Path) -> None:
     code = (
         "import os, sys, tempfile; from rankd.server.supervisor import runtime\n"
         "runtime._MAX_TEMP_BYTES = 1000; tempfile.tempdir = sys.argv[1]\n"
-        "print(runtime.RuntimeDirectory().path, flush=True); os._exit(9)"
+        "it = runtime.RuntimeDirectory(); it.leave_note(runtime.Path(sys.argv[2]))\n"
+        "print(it.path, flush=True); os._exit(9)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(temp)], capture_output=True, text=True, timeout=60)
+    note = temp / "note"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(temp), str(note)], capture_output=True, text=True, timeout=60
+    )
     left = Path(done.stdout.strip())
     assert left.exists(), done.stderr
+    # A child of it is still at work: what it uses stays, and a new service waits for it.
+    child, waited = runtime.join_service(left), []
+    with RuntimeDirectory() as mine:
+        assert left.exists()
+        runtime.wait_for_orphans(note, 0.1, lambda: waited.append(1))
+        assert waited == [1]
+        timer = threading.Timer(0.3, os.close, [child])
+        timer.start()
+        runtime.wait_for_orphans(note, 60.0, lambda: waited.append(2))
+        assert waited == [1, 2]
+        timer.join()
+        # Of a service that lives nothing is awaited.
+        mine.leave_note(note)
+        held = runtime.join_service(mine.path)
+        runtime.wait_for_orphans(note, 60.0, lambda: waited.append(3))
+        os.close(held)
+        assert waited == [1, 2]
     with RuntimeDirectory() as mine:
         assert not left.exists()
         assert mine.path.exists()

@@ -177,7 +177,8 @@ class ServerProcess:
             [sys.executable, *how, "serve", str(directory)],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            # One worker starts sooner; tests of several say so.
+            env={**os.environ, "RANKD_SERVER__WORKERS": "1", **environment},
         )
         self.log: list[str] = []
         self.address = self.health_address = ""

@@ -89,7 +89,9 @@ def _print_versions(processes: list[dict[str, Any]]) -> None:
     by_versions: dict[str, list[str]] = {}
     for row in processes:
         if row["versions"]:
-            text = ", ".join(f"{name.partition('.')[2]}@{version}" for name, version in sorted(row["versions"].items()))
+            text = ", ".join(
+                f"{name.rpartition('.')[2]}@{version}" for name, version in sorted(row["versions"].items())
+            )
             by_versions.setdefault(text, []).append(row["name"])
     rows: dict[str, int] = {}
     for row in processes:

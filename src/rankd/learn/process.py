@@ -48,7 +48,8 @@ class ServerProcess:
         return self._process.pid
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "rankd", "serve", str(self.workspace)]
+        # One worker: there is one client, and it starts sooner.
+        command = [sys.executable, "-m", "rankd", "serve", str(self.workspace), "--workers", "1"]
         self._process = subprocess.Popen(  # our own interpreter and our own module
             [*command, "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"],
             stdin=subprocess.DEVNULL,

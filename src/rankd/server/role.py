@@ -29,6 +29,7 @@ from rankd.server.supervisor.control import (
     encode,
     failure_message,
 )
+from rankd.server.supervisor.runtime import join_service
 from rankd.telemetry import logs
 from rankd.workspace import Workspace, load_workspace
 
@@ -75,6 +76,10 @@ class Control:
     def ready(self) -> None:
         """It serves from now on."""
         self.say("ready", **self.report())
+
+    def ask_for_replacement(self) -> None:
+        """Another process like this one is to take over, and this one to end then."""
+        self.say("replace")
 
     def drain(self) -> None:
         """Begins the end; called again, hurries it."""
@@ -165,6 +170,7 @@ def run_role(role: Role, serve: Serve) -> int:
             return FAILED
         line += piece
     start = Start.from_message(decode(line) or {})
+    join_service(Path(start.keeper_socket).parent)
     try:
         workspace = load_workspace(Path(start.workspace), os.environ, start.overrides)
         factory = loop_factory(workspace.settings.server.event_loop)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 from rankd import __version__
 from rankd.server.configuration import Configuration, load_configuration
-from rankd.server.keeper import progress_log
 from rankd.server.reload import Reloader
 from rankd.server.role import Control, run_role
 from rankd.server.server import Server
 from rankd.server.supervisor.child import Role
 from rankd.server.supervisor.control import Message, Start
-from rankd.signals.embedded import open_embedded
+from rankd.signals.shared import open_shared
 from rankd.signals.store import SignalStore
 from rankd.telemetry import logs
 from rankd.telemetry.tracing import Tracer, start_tracing
@@ -22,7 +22,7 @@ from rankd.workspace import TracingSettings, Workspace
 
 async def serve(workspace: Workspace, start: Start, control: Control) -> None:
     """Loads, serves, drains."""
-    loaded = await control.unless_draining(_load(workspace))
+    loaded = await control.unless_draining(_load(workspace, start, control))
     if loaded is None:
         return
     store, configuration = loaded
@@ -64,15 +64,9 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
     hurrying.cancel()
 
 
-async def _load(workspace: Workspace) -> tuple[SignalStore, Configuration]:
-    limits = workspace.settings.server.limits
-    store = await open_embedded(
-        workspace.schema,
-        workspace.data_dir,
-        limits.max_rows_per_entity,
-        max_bytes_per_entity=limits.max_bytes_per_entity,
-        on_progress=progress_log(),
-    )
+async def _load(workspace: Workspace, start: Start, control: Control) -> tuple[SignalStore, Configuration]:
+    await control.keeper_ready.wait()
+    store = await open_shared(workspace.schema, Path(start.keeper_socket), on_replaced=control.ask_for_replacement)
     try:
         # Reading and checking a large forest takes a while; heartbeats go on.
         return store, await asyncio.to_thread(load_configuration, workspace, store.categories)

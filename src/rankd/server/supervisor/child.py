@@ -62,6 +62,7 @@ class Child:
         self.exit_by: tuple[float, str] | None = None
         """When its time to exit is over, and what to say then; None: it need not exit."""
         self.kill_reason = ""
+        self.wants_replacement = False
         self.beat: Message = {}
         self.failure: Message | None = None
         self.exit_status: int | None = None

@@ -9,6 +9,7 @@
     child:      {"say": "ready", …}  it serves; with all that a beat has
                 {"say": "beat", …}   every BEAT_S: "in_flight", "calls", "rows", "versions", "reload" (the last
                                      one), "drain_s" (how long it may take to finish)
+                {"say": "replace"}   it serves, but another of its kind would serve better
                 {"say": "draining"}  it is finishing, whoever told it to
                 {"say": "failed", "kind": …, "message": …, "where": …}   it could not start, and exits
 

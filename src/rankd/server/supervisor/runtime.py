@@ -2,9 +2,10 @@
 
     TMP/rankd-UID/           0700, the user's own
       WORKSPACE.json         the note: pid and sockets of the service that serves the workspace
-      s-XXXXXXXX/            of one service: its lock and sockets
+      s-XXXXXXXX/            of one service: its locks and sockets
 
-A service holds the lock of its folder while it lives, so that a later one can tell what was left behind.
+The supervisor holds one lock of its folder, its children share another: so a later service can tell what was left
+behind, and whether children of a supervisor that was killed are still at work.
 Sockets are here and not beside the workspace because their paths must fit into 107 bytes.
 """
 
@@ -17,6 +18,8 @@ import os
 import shutil
 import stat
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -28,6 +31,8 @@ NOTE_NAME: Final = "supervisor.json"
 
 _MAX_TEMP_BYTES: Final = 60
 _LOCK_NAME: Final = "lock"
+_CHILDREN_LOCK_NAME: Final = "children.lock"
+_LOOK_S: Final = 0.05
 
 
 def runtime_root() -> Path:
@@ -108,17 +113,44 @@ def read_note(file: Path) -> Path | None:
     return Path(socket) if isinstance(socket, str) and "\0" not in socket else None
 
 
+def join_service(folder: Path) -> int:
+    """Holds the lock that the children of a service share, until the process ends. The file descriptor."""
+    lock = os.open(folder / _CHILDREN_LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def wait_for_orphans(note: Path, patience_s: float, on_wait: Callable[[], None]) -> None:
+    """Waits while children of the service that left `note` are at work although its supervisor is gone: they drain,
+    and hold its ports and data. `on_wait` is called once, if there is something to wait for."""
+    socket = read_note(note)
+    if socket is None or not _is_free(socket.parent / _LOCK_NAME):
+        return
+    give_up_s = time.monotonic() + patience_s
+    if not _is_free(socket.parent / _CHILDREN_LOCK_NAME):
+        on_wait()
+    while not _is_free(socket.parent / _CHILDREN_LOCK_NAME) and time.monotonic() < give_up_s:
+        time.sleep(_LOOK_S)
+
+
 def _sweep(root: Path) -> None:
-    """Removes the folders of services that were killed."""
+    """Removes the folders of services that were killed, and whose children have ended."""
     for folder in root.glob("s-*"):
-        try:
-            lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            continue  # one that is being made, or that is no such folder
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # One without a lock is being made, or is no such folder.
+        if (folder / _LOCK_NAME).exists() and _is_free(folder / _LOCK_NAME) and _is_free(folder / _CHILDREN_LOCK_NAME):
             shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            pass  # its service lives
-        finally:
-            os.close(lock)
+
+
+def _is_free(file: Path) -> bool:
+    """Whether nobody holds a lock; nobody holds one that is not there."""
+    try:
+        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True

@@ -8,20 +8,23 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rankd import __version__
 from rankd.errors import ConfigError
 from rankd.server.supervisor.control import Start
 from rankd.server.supervisor.cpus import granted_cpus
 from rankd.server.supervisor.ports import Reservation
-from rankd.server.supervisor.runtime import NOTE_NAME, RuntimeDirectory, note_of
+from rankd.server.supervisor.runtime import NOTE_NAME, RuntimeDirectory, note_of, wait_for_orphans
 from rankd.server.supervisor.status_socket import StatusSocket
 from rankd.server.supervisor.supervisor import Service, Supervisor
 from rankd.telemetry import logs
 from rankd.workspace import Address, Override, ServerSettings, Workspace
 
 logger = logging.getLogger("rankd.supervisor")
+
+ORPHAN_PATIENCE_S: Final = 60.0
+"""How long a start waits for what a killed supervisor has left; then it fails by what is in use."""
 
 
 def run_service(workspace: Workspace, overrides: Sequence[Override] = ()) -> int:
@@ -34,6 +37,11 @@ def run_service(workspace: Workspace, overrides: Sequence[Override] = ()) -> int
     settings = workspace.settings.server
     logs.configure(settings.log.format, settings.log.level)
     workers = worker_count(settings)
+    wait_for_orphans(
+        note_of(workspace.path),
+        ORPHAN_PATIENCE_S,
+        lambda: logger.warning("waiting for the processes of a service that was killed"),
+    )
     with ExitStack() as stack:
         ports = [
             stack.enter_context(Reservation(address, setting))
@@ -57,7 +65,7 @@ def worker_count(settings: ServerSettings) -> int:
                 "server.workers",
             )
         return 1
-    return settings.workers or 1
+    return settings.workers or granted_cpus()
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,8 @@ class Supervisor:
         else:
             slot.current = child
         child.send(self._service.start(slot.index).to_message())
+        if self._keeper.is_ready:
+            child.tell("keeper")
         task = asyncio.get_running_loop().create_task(self._attend(slot, child))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -189,6 +191,8 @@ class Supervisor:
                 child.state = State.DRAINING
                 self._give_until(child, self._drain_s(child), "it did not finish draining")
                 self._tell_serving()
+            case "replace":
+                child.wants_replacement = True
             case "failed":
                 child.failure = message
             case _:
@@ -303,24 +307,33 @@ class Supervisor:
         return f"it was silent for {silent_s:.1f} s" if silent_s >= limit_s else ""
 
     def _recycle(self, now_s: float) -> None:
-        """Starts a replacement of a worker with too much memory of its own; one at a time."""
-        limit = self._service.max_own_bytes
-        if limit is None or any(slot.replacement or slot.leaving for slot in self._workers):
+        """Starts a replacement of a worker that has asked for one, or has too much memory; one at a time."""
+        if not self._keeper.is_ready or any(slot.replacement or slot.leaving for slot in self._workers):
             return
         for slot in self._workers:
             child = slot.current
             if child is None or not slot.is_ready or now_s < slot.recycle_at_s:
                 continue
-            if now_s - child.started_s < self._timing.recycle_age_s:
+            if child.wants_replacement:
+                logger.info(
+                    "%s (pid %d) asks to be replaced: the signals' tables were made anew", child.name, child.pid
+                )
+            elif not self._is_too_large(child, now_s):
                 continue
-            own = memory_bytes(child.pid)[1]
-            if own > limit:
-                logger.warning(
-                    "%s (pid %d) has %d MB of its own, more than %d MB: replacing it",
-                    child.name, child.pid, own // 2**20, limit // 2**20,
-                )  # fmt: skip
-                self._fill(slot, as_replacement=True)
-                return
+            self._fill(slot, as_replacement=True)
+            return
+
+    def _is_too_large(self, child: Child, now_s: float) -> bool:
+        limit = self._service.max_own_bytes
+        if limit is None or now_s - child.started_s < self._timing.recycle_age_s:
+            return False
+        own = memory_bytes(child.pid)[1]
+        if own > limit:
+            logger.warning(
+                "%s (pid %d) has %d MiB of its own, more than %d: replacing it",
+                child.name, child.pid, own // 2**20, limit // 2**20,
+            )  # fmt: skip
+        return own > limit
 
     # Ends.
 
