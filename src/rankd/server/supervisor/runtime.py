@@ -124,12 +124,12 @@ def wait_for_orphans(note: Path, patience_s: float, on_wait: Callable[[], None])
     """Waits while children of the service that left `note` are at work although its supervisor is gone: they drain,
     and hold its ports and data. `on_wait` is called once, if there is something to wait for."""
     socket = read_note(note)
-    if socket is None or not _is_free(socket.parent / _LOCK_NAME):
+    if socket is None or _has_supervisor(socket.parent):
         return
     give_up_s = time.monotonic() + patience_s
-    if not _is_free(socket.parent / _CHILDREN_LOCK_NAME):
+    if _has_children(socket.parent):
         on_wait()
-    while not _is_free(socket.parent / _CHILDREN_LOCK_NAME) and time.monotonic() < give_up_s:
+    while _has_children(socket.parent) and time.monotonic() < give_up_s:
         time.sleep(_LOOK_S)
 
 
@@ -137,18 +137,28 @@ def _sweep(root: Path) -> None:
     """Removes the folders of services that were killed, and whose children have ended."""
     for folder in root.glob("s-*"):
         # One without a lock is being made, or is no such folder.
-        if (folder / _LOCK_NAME).exists() and _is_free(folder / _LOCK_NAME) and _is_free(folder / _CHILDREN_LOCK_NAME):
+        if (folder / _LOCK_NAME).exists() and not _has_supervisor(folder) and not _has_children(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_free(file: Path) -> bool:
-    """Whether nobody holds a lock; nobody holds one that is not there."""
+def _has_supervisor(folder: Path) -> bool:
+    # Shared: those who look at the same time must not take one another for the holder.
+    return not _can_lock(folder / _LOCK_NAME, fcntl.LOCK_SH)
+
+
+def _has_children(folder: Path) -> bool:
+    """Also true, for a moment, while somebody else looks."""
+    return not _can_lock(folder / _CHILDREN_LOCK_NAME, fcntl.LOCK_EX)
+
+
+def _can_lock(file: Path, how: int) -> bool:
+    """Whether a lock could be had now; one that is not there, always."""
     try:
         lock = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return True
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except OSError:
         return False
     finally:
