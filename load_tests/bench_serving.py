@@ -25,6 +25,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 
 from rankd.telemetry.receiver import TraceReceiver
 from rankd.v1 import ranking_pb2 as pb
@@ -38,7 +39,7 @@ profiles:
     columns: [bm25]
     features: {bm25: column.bm25, price: item.price, both: "column.bm25 * log1p(coalesce(item.price, 1))"}
     base: both
-server: {listen: "127.0.0.1:0", health_listen: "127.0.0.1:0", data_dir: null, drain_seconds: 0}
+server: {listen: "127.0.0.1:0", health_listen: "127.0.0.1:0", data_dir: null, drain_seconds: 0, workers: 1}
 """
 
 
@@ -83,8 +84,9 @@ class Server:
         self.rank: Any = self.channel.unary_unary("/rankd.v1.RankingService/Rank")
 
     def cpu_s(self) -> float:
-        """CPU time of all threads so far. From the scheduler: /proc/PID/stat counts only whole 10 ms."""
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        """CPU time of all threads and children so far. From the scheduler: /proc/PID/stat counts only whole 10 ms."""
+        pids = [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children())]
+        tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
     def block(self, data: bytes, calls: int, concurrency: int) -> tuple[float, float]:

@@ -236,8 +236,7 @@ def _wait_for_serving(target: str) -> None:
 def rankd_command(workspace: Path, port: int, health_port: int, workers: int = 1) -> list[str]:
     """`rankd serve` of a workspace."""
     command = [sys.executable, "-m", "rankd", "serve", str(workspace), "--listen", f"127.0.0.1:{port}"]
-    command += ["--health-listen", f"127.0.0.1:{health_port}"]
-    return command if workers == 1 else [*command, "--workers", str(workers)]
+    return [*command, "--health-listen", f"127.0.0.1:{health_port}", "--workers", str(workers)]
 
 
 @contextlib.contextmanager
