@@ -215,7 +215,7 @@ void rk_table_set_applied(rk_table *table, uint64_t applied);
 void rk_table_set_clean(rk_table *table, int is_clean, const uint8_t boot[RK_TABLE_BOOT_BYTES]);
 void rk_table_retire(rk_table *table);
 
-/* Gives up the writer's lock; the table stays open for reading, writing is over. */
+/* Gives up the writer's lock; the table stays open for reading, writing is over: nothing is being written by then. */
 void rk_table_end_writing(rk_table *table);
 
 /* Writes everything to the disk. RK_TABLE_IO with errno. */

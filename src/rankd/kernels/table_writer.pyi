@@ -14,7 +14,9 @@ class StagedRows:
     def drop(self) -> None: ...
 
 class TableWriter(Table):
-    """The one writer. Its calls exclude each other, whatever threads they come from; reads go on meanwhile."""
+    """The one writer. Its calls exclude each other, whatever threads they come from; reads go on meanwhile. Only `close`
+    is called when no other call is going on. Of a new id that stands in two batches staged at once, `max_rows` counts
+    both until the first is published."""
 
     @staticmethod
     def create(
