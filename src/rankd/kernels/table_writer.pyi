@@ -14,9 +14,9 @@ class StagedRows:
     def drop(self) -> None: ...
 
 class TableWriter(Table):
-    """The one writer. Its calls exclude each other, whatever threads they come from; reads go on meanwhile. Only `close`
-    is called when no other call is going on. Of a new id that stands in two batches staged at once, `max_rows` counts
-    both until the first is published."""
+    """The one writer. Its calls exclude each other, whatever threads they come from; reads go on meanwhile. `close` is
+    called when no other call is going on. A new id that stands in two batches staged at once counts twice against
+    `max_rows` until the first is published."""
 
     @staticmethod
     def create(
