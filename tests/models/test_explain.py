@@ -141,5 +141,5 @@ def test_linear_contributions_are_the_terms() -> None:
     assert np.array_equal(pairs.sum(axis=1), found)
     assert np.count_nonzero(pairs[0, ~np.eye(4, dtype=bool)]) == 0
     assert isinstance(scorer, Explainer)
-    with pytest.raises(ValueError, match="expected a float32 matrix"):
+    with pytest.raises(ValueError, match="expected 3 features"):
         scorer.explain(matrix[:2])

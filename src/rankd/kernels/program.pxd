@@ -64,3 +64,13 @@ cdef extern from "rk_program.h" nogil:
                                      void *out, int32_t *position)
     const char *rk_op_name(int32_t code)
     int32_t rk_op_arity(int32_t code)
+
+
+cdef class ProgramKernel:
+    cdef rk_program *_program
+    cdef rk_input *_inputs
+    cdef int32_t _input_count
+    cdef int32_t _output_count
+    cdef tuple _labels
+    cdef int _view(self, int32_t i, object column, rk_column *view) except -1
+    cdef int _view_spans(self, int32_t kind, str label, object column, rk_column *view) except -1

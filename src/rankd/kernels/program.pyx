@@ -53,12 +53,6 @@ _REFUSALS = {
 cdef class ProgramKernel:
     """A checked, immutable program. See program.pyi."""
 
-    cdef rk_program *_program
-    cdef rk_input *_inputs
-    cdef int32_t _input_count
-    cdef int32_t _output_count
-    cdef tuple _labels
-
     def __cinit__(self, inputs, codes, args, constants, outputs, bytes text, labels):
         cdef const int32_t[:, ::1] input_view = np.ascontiguousarray(inputs, np.int32).reshape(-1, 3)
         cdef const int32_t[::1] code_view = np.ascontiguousarray(codes, np.int32)

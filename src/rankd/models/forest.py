@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from rankd.errors import ExplanationError
 from rankd.kernels.forest import Forest
+from rankd.kernels.scorer import ScorerKernel
 from rankd.kernels.shap import Shap, ShapError
-from rankd.kernels.transform import apply_transform
 from rankd.models.objective import Transform
 
 
@@ -39,11 +39,19 @@ class ForestScorer:
         self.divisor = divisor
         self.scale = scale
         self.bias = np.zeros(forest.outputs) if bias is None else bias
+        shifted = scale != 1.0 or bool(self.bias.any())
+        self._kernel = ScorerKernel.of_forest(
+            forest, transform.name, transform.parameter, divisor, scale, self.bias if shifted else None
+        )
         self._feature_names = feature_names
         self._shap: Shap | None = None
         self._shap_lock = threading.Lock()
         outputs = forest.outputs
         self._output_names = ("score",) if outputs == 1 else tuple(f"class_{i}" for i in range(outputs))
+
+    @property
+    def kernel(self) -> ScorerKernel:
+        return self._kernel
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -55,16 +63,7 @@ class ForestScorer:
 
     def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
         """See Scorer.score. `raw` is the library's: neither averaged nor transformed, but scaled and with the bias."""
-        sums = self.forest.score(matrix)
-        if self.scale != 1.0 or self.bias.any():
-            with np.errstate(all="ignore"):  # infinities go where scale and bias lead them
-                sums *= self.scale
-                sums += self.bias[:, None]
-        if not raw:
-            if self.divisor != 1:
-                sums /= self.divisor
-            apply_transform(self.transform.name, self.transform.parameter, sums)
-        return sums
+        return self._kernel.score(matrix, raw)
 
     def explain(self, matrix: NDArray[np.float32], interactions: bool = False) -> NDArray[np.float64]:
         """See Explainer.explain: SHAP values, the library's own (LightGBM's pred_contrib)."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rankd import limits
 from rankd.errors import ModelFileError
-from rankd.kernels.transform import apply_transform
+from rankd.kernels.scorer import ScorerKernel
 
 FORMAT = "rankd.linear/1"
 TRANSFORMS = ("identity", "sigmoid", "exp")
@@ -40,11 +40,18 @@ class LinearScorer:
         `precision`: what products and sums are rounded to (XGBoost's linear models: float32).
         """
         self._feature_names = tuple(weights)
-        self._weights = tuple(weights.values())
-        self._substitutes = tuple(missing.get(name) for name in weights)
         self._intercept = intercept
-        self._transform = transform
-        self._precision = precision
+        self._kernel = ScorerKernel.of_linear(
+            list(weights.values()),
+            [missing.get(name, math.nan) for name in weights],
+            intercept,
+            precision is np.float32,
+            transform,
+        )
+
+    @property
+    def kernel(self) -> ScorerKernel:
+        return self._kernel
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -56,48 +63,24 @@ class LinearScorer:
 
     def score(self, matrix: NDArray[np.float32], raw: bool = False) -> NDArray[np.float64]:
         """See Scorer.score."""
-        self._check(matrix)
-        sums = np.full((1, matrix.shape[1]), self._intercept, self._precision)
-        with np.errstate(all="ignore"):  # infinities go where the sum leads them
-            for feature, row in enumerate(matrix):
-                sums[0] += self._term(feature, row)
-        done = sums.astype(np.float64, copy=False)
-        if not raw:
-            apply_transform(self._transform, 1.0, done)
-        return done
+        return self._kernel.score(matrix, raw)
 
     def explain(self, matrix: NDArray[np.float32], interactions: bool = False) -> NDArray[np.float64]:
         """See Explainer.explain: the terms of the sum as they are added; the expected score is the intercept.
 
         So a contribution is against a feature of value 0. No two features interact.
         """
-        self._check(matrix)
-        terms = np.full((len(self._weights) + 1, matrix.shape[1]), self._intercept)
-        with np.errstate(all="ignore"):
-            for feature, row in enumerate(matrix):
-                terms[feature] = self._term(feature, row)
+        found = self._kernel.terms(matrix)
+        terms = np.concatenate([found, np.full((1, found.shape[1]), self._intercept)])
         if not interactions:
             return terms[None]
         pairs = np.zeros((1, len(terms), *terms.shape))
         pairs[0, np.arange(len(terms)), np.arange(len(terms))] = terms
         return pairs
 
-    def _check(self, matrix: NDArray[np.float32]) -> None:
-        if matrix.dtype != np.float32 or matrix.ndim != 2 or matrix.shape[0] != len(self._weights):
-            expected = f"a float32 matrix ({len(self._weights)}, rows)"
-            raise ValueError(f"expected {expected}, got {matrix.dtype} {matrix.shape}")
-
-    def _term(self, feature: int, row: NDArray[np.float32]) -> NDArray[Any]:
-        """What a feature's values add to the sums; a missing value, its substitute's term or nothing."""
-        weight, substitute = self._weights[feature], self._substitutes[feature]
-        term: NDArray[Any] = row.astype(self._precision)
-        term *= weight
-        term[np.isnan(row)] = 0.0 if substitute is None else weight * substitute
-        return term
-
     def cost(self, rows: int) -> float:
         """See Scorer.cost: a weight costs about as much as a tree visit."""
-        return float(rows) * len(self._weights)
+        return float(rows) * len(self._feature_names)
 
 
 def parse_linear(data: bytes | str, where: str = "model", features: Sequence[str] | None = None) -> LinearScorer:

@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.kernels.scorer import ScorerKernel
+
 
 class Scorer(Protocol):
     """Immutable; safe to use from several threads at once; never does I/O."""
@@ -27,6 +29,10 @@ class Scorer(Protocol):
         is contiguous. NaN is missing. `raw` leaves out the objective's transform.
         Releases the GIL. ValueError if the shape does not fit.
         """
+
+    @property
+    def kernel(self) -> ScorerKernel:
+        """What `score` calls; the compiled request path calls it, too."""
 
     def cost(self, rows: int) -> float:
         """An estimate of `score` in tree visits (rows × trees), for choosing where to run it."""
