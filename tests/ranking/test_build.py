@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from support.fakes import FakeCategories, FakeScorer
 
 from rankd.errors import ConfigError
+from rankd.limits import RequestLimits
 from rankd.models.scorer import LoadedModel
 from rankd.ranking.build import build_plan
 from rankd.ranking.plan import Read
-from rankd.ranking.rank import rank_list
-from rankd.ranking.request import CandidateList, RequestContext, Retrieved, View
-from rankd.ranking.stages import request_ids
+from rankd.ranking.ranker import Method, Ranked, Ranker
 from rankd.signals.embedded import open_embedded
 from rankd.signals.store import ColumnValues, WriteBatch
 from rankd.types.profile import ContextFeature, ContextKind, Feature, Profile
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.v1 import ranking_pb2 as pb
 
 
 def schema() -> Schema:
@@ -113,26 +111,23 @@ async def test_a_plan_ranks_what_a_real_store_holds() -> None:
             ],
         )
     )
-    plan = build_plan(profile(), schema(), store.categories, {})
-    context = RequestContext(as_of_s=2 * 86_400.0, query_text="SHOE, red!", segments=("bolt", "unheard-of"))
-    rows = {
-        read.entity: await store.read(
-            read.entity,
-            ["a", "b", "c"] if read.entity == "item" else request_ids(read.entity, context),
-            read.signals,
-            context.as_of_s,
-        )
-        for read in plan.reads
-    }
-    candidates = CandidateList(
-        ["a", "b", "c"], columns={"bm25": np.array([0, 1, 0.25], np.float32)}, view=View.FEATURES
+    ranker = Ranker({"search": build_plan(profile(), schema(), store.categories, {})}, store, RequestLimits())
+    request = pb.RankRequest(
+        profile="search",
+        candidates=pb.Candidates(ids=["a", "b", "c"], columns=[pb.Column(name="bm25", values=[0, 1, 0.25])]),
+        view=pb.VIEW_FEATURES,
     )
-    page = rank_list(plan, context, candidates, Retrieved(rows), None, itertools.count().__next__)
+    request.query.text = "SHOE, red!"
+    request.user.segments.extend(["bolt", "unheard-of"])
+    request.as_of.seconds = 2 * 86_400
+    ranked = ranker.rank(Method.RANK, request.SerializeToString(), request_id="made", now_s=0.0)
+    assert isinstance(ranked, Ranked) and ranked.fault is None
+    page = pb.RankResponse.FromString(ranked.answer)
     nan = np.nan
-    assert page.indexes.tolist() == [1, 0, 2]  # b: 1 + 1/2, a: 0 + 1, c: its title is missing, so is its score
+    assert list(page.indexes) == [1, 0, 2]  # b: 1 + 1/2, a: 0 + 1, c: its title is missing, so is its score
     np.testing.assert_array_equal(page.base_scores, [1.5, 1.0, nan])
     np.testing.assert_allclose(
-        page.features,
+        [list(feature.values) for feature in page.features],
         [
             [-np.log(4), -np.log(2), nan],
             [0.5, 1, nan],
@@ -145,5 +140,5 @@ async def test_a_plan_ranks_what_a_real_store_holds() -> None:
         ],
         rtol=1e-7,
     )
-    assert page.missing_indexes.tolist() == [2]
+    assert list(page.missing_ids) == ["c"]
     await store.close()

@@ -7,8 +7,8 @@ from google.rpc import code_pb2
 from support.serving import unpack
 
 from rankd.errors import DeadlinePassedError, Reason, RequestError, Violation
+from rankd.ranking.wording import check_bytes, one_of, quoted, unknown_name
 from rankd.server.status import to_status
-from rankd.server.wording import check_bytes, one_of, quoted, unknown_name
 from rankd.v1 import error_reason_pb2
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 from google.rpc import error_details_pb2, status_pb2
-from support.fakes import FakeScorer
+from support.fakes import Weighted
 
 from rankd.models.scorer import LoadedModel
 from rankd.ranking.build import build_plan
@@ -89,7 +88,7 @@ SEARCH = Profile(
 
 def search_plans(store: SignalStore, cost: float = 1.0) -> dict[str, Plan]:
     """`search`, compiled for real, with a model that adds price and bm25; `plain` has no model and no base."""
-    scorer = FakeScorer(("price", "bm25"), lambda m: np.nan_to_num(m[0]) + np.nan_to_num(m[1]), cost_per_row=cost)
+    scorer = Weighted({"price": 1.0, "bm25": 1.0}, cost)
     models = {"m": LoadedModel("m", "m@0123456789ab", scorer)}
     plain = Profile("plain", columns=("bm25",), features=(Feature("bm25", "column.bm25"),))
     return {p.name: build_plan(p, SCHEMA, store.categories, models) for p in (SEARCH, plain)}

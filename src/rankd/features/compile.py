@@ -12,13 +12,13 @@ from rankd.features.builder import Builder
 from rankd.features.expression import Compiler
 from rankd.features.names import UnknownNameError, feature_input, resolve
 from rankd.features.parse import Source, children, did_you_mean, parse
-from rankd.features.program import Program
+from rankd.features.program import CompiledProgram
 from rankd.features.values import Typer
 from rankd.types.profile import Profile
 from rankd.types.schema import Schema
 
 
-def compile_features(profile: Profile, schema: Schema, intern: Callable[[str], int]) -> Program:
+def compile_features(profile: Profile, schema: Schema, intern: Callable[[str], int]) -> CompiledProgram:
     """The program of all features of a profile, in its order.
 
     `intern` gives the dictionary code of a category. A feature that another one names
@@ -41,7 +41,7 @@ def compile_features(profile: Profile, schema: Schema, intern: Callable[[str], i
     return builder.finish(list(sources), [registers[name] for name in sources])
 
 
-def compile_base(profile: Profile, schema: Schema, intern: Callable[[str], int]) -> Program | None:
+def compile_base(profile: Profile, schema: Schema, intern: Callable[[str], int]) -> CompiledProgram | None:
     """The program of a profile's base expression, with one output, "base"; None if it has none.
 
     Bare names read the profile's features as inputs (Source.FEATURE). Otherwise as compile_features.

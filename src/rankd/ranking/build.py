@@ -29,7 +29,6 @@ def build_plan(profile: Profile, schema: Schema, categories: Categories, models:
     return Plan(
         profile=profile,
         versions=Versions(profile.version, model.version if model else "", schema.version),
-        categories=categories,
         features=features,
         base=base,
         model=model,

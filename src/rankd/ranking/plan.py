@@ -6,18 +6,24 @@ A plan is swapped as a whole; a request uses one plan from start to end. ranking
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankd.features.program import Program
+from rankd.features.program import CompiledProgram
 from rankd.models.scorer import LoadedModel
-from rankd.signals.store import Categories
 from rankd.types.profile import Profile
 
 USER = "user"
 """The entity whose signals are read by the request's user or visitor id."""
+
+
+CANDIDATE_NS: Final = 80.0
+SIGNAL_NS: Final = 5.0
+FEATURE_NS: Final = 5.0
+VISIT_NS: Final = 4.0
+"""Of a tree or a weight, by a candidate. Rough: they decide where a call is run, on the loop or on a thread."""
 
 
 class Versions(NamedTuple):
@@ -45,9 +51,8 @@ class Plan:
 
     profile: Profile
     versions: Versions
-    categories: Categories
-    features: Program
-    base: Program | None
+    features: CompiledProgram
+    base: CompiledProgram | None
     model: LoadedModel | None
     model_rows: NDArray[np.intp] | None
     reads: tuple[Read, ...]
@@ -57,9 +62,14 @@ class Plan:
         """In the order of the profile and of the matrix's rows."""
         return self.features.output_names
 
-    def cost(self, length: int) -> float:
-        """Estimated work of ranking `length` candidates, in tree visits (see Scorer.cost) and column values."""
-        work = float(length * len(self.features.output_names))
-        if self.model is not None:
-            work += self.model.scorer.cost(min(length, self.profile.rerank_count or length))
-        return work
+    @property
+    def candidate_cost(self) -> float:
+        """Estimated work on a candidate without the model, ns."""
+        programs = [self.features, *([self.base] if self.base else [])]
+        signals = sum(len(read.signals) for read in self.reads)
+        return CANDIDATE_NS + SIGNAL_NS * signals + FEATURE_NS * sum(len(p.output_names) for p in programs)
+
+    @property
+    def scored_cost(self) -> float:
+        """Estimated work of the model on a candidate that it scores, ns."""
+        return 0.0 if self.model is None else VISIT_NS * self.model.scorer.cost(1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rankd.errors import Reason, RequestError, Violation
 from rankd.limits import RequestLimits
-from rankd.server.wording import quoted, unknown_name
+from rankd.ranking.wording import quoted, unknown_name
 from rankd.signals.check import check_batch
 from rankd.signals.store import ColumnValues, MapValues, Rejection, SetValues, StoredRows, Values, WriteBatch
 from rankd.signals.values import NO_ROWS, take

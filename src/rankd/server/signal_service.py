@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from rankd.limits import RequestLimits
+from rankd.ranking.wording import check_ids
 from rankd.server import signal_codec as codec
-from rankd.server.decode import check_ids
 from rankd.server.rpc import Call
 from rankd.signals.store import SignalStore
 from rankd.telemetry import names

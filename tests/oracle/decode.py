@@ -6,13 +6,15 @@ is allocated for them; faults name the field, what was expected and what came.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.context_features import decode_context
+from oracle.request import CandidateList, RequestContext, View
+from oracle.timestamps import timestamp_seconds
 from rankd.errors import Reason, RequestError
 from rankd.kernels.id_index import first_duplicate
 from rankd.limits import (
@@ -25,17 +27,12 @@ from rankd.limits import (
     RequestLimits,
 )
 from rankd.ranking.plan import Plan
-from rankd.ranking.request import CandidateList, RequestContext, View
-from rankd.server.context_features import decode_context
-from rankd.server.timestamps import timestamp_seconds
-from rankd.server.wording import check_bytes, quoted, unknown_name
+from rankd.ranking.wording import check_bytes, check_ids, quoted, unknown_name
+from rankd.signals.store import Categories
 from rankd.types.profile import Profile
 from rankd.v1 import ranking_pb2 as pb
 
 ContextMessage: TypeAlias = pb.RankRequest | pb.ScoreRequest
-
-MAX_TRACED_CHARS: Final = 256
-"""Of one value of the caller's in a trace."""
 
 SURFACES: Final = ("", "search", "browse", "autocomplete", "recommendation")
 """By the number of pb.Surface; as expressions see `request.surface`."""
@@ -54,7 +51,9 @@ def check_request_id(request_id: str, field: str = "request_id") -> None:
     check_bytes(request_id, field, MAX_REQUEST_ID_BYTES)
 
 
-def decode_request(message: ContextMessage, plan: Plan, limits: RequestLimits, prefix: str = "") -> RequestContext:
+def decode_request(
+    message: ContextMessage, plan: Plan, categories: Categories, limits: RequestLimits, now_s: float, prefix: str = ""
+) -> RequestContext:
     """What all lists of a call share: query, user, context features and the time."""
     query, user = message.query, message.user
     check_bytes(query.text, f"{prefix}query.text", MAX_QUERY_BYTES)
@@ -68,14 +67,14 @@ def decode_request(message: ContextMessage, plan: Plan, limits: RequestLimits, p
     _check_labels(message.labels, f"{prefix}labels")
     as_of_given = message.HasField("as_of")
     return RequestContext(
-        as_of_s=timestamp_seconds(message.as_of, f"{prefix}as_of") if as_of_given else time.time(),
+        as_of_s=timestamp_seconds(message.as_of, f"{prefix}as_of") if as_of_given else now_s,
         as_of_given=as_of_given,
         query_text=query.text,
         language=query.language_code,
         surface=SURFACES[message.surface],
         segments=list(user.segments),
         user_id=user.user_id or user.visitor_id,
-        context=decode_context(message.context_features, plan, f"{prefix}context_features"),
+        context=decode_context(message.context_features, plan, categories, f"{prefix}context_features"),
     )
 
 
@@ -132,19 +131,6 @@ def decode_view(view: int, field: str = "view") -> View:
     if not 0 <= view <= View.FEATURES:
         raise RequestError.one(Reason.INVALID_FIELD, field, f"one of {', '.join(pb.View.keys())}", f"{view}")
     return View(view or View.BASIC)
-
-
-def check_ids(ids: Sequence[str], field: str, max_bytes: int) -> None:
-    """RequestError unless every id is 1 to `max_bytes` bytes long."""
-    if not ids:
-        return
-    if not all(ids):
-        at = next(i for i, text in enumerate(ids) if not text)
-        raise RequestError.one(Reason.INVALID_FIELD, f"{field}[{at}]", "a non-empty id", '""')
-    # One pass over lengths; only if some id might be too long are they looked at one by one.
-    if max(map(len, ids)) * 4 > max_bytes:
-        for i, text in enumerate(ids):
-            check_bytes(text, f"{field}[{i}]", max_bytes)
 
 
 def _check_count(count: int, limit: int, field: str, what: str) -> None:

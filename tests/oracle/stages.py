@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.bind import bind
+from oracle.order import by_score, by_score_then_id
+from oracle.request import CandidateList, RequestContext, Retrieved
 from rankd.features.program import Input
-from rankd.ranking.bind import bind
-from rankd.ranking.order import by_score, by_score_then_id
 from rankd.ranking.plan import USER, Plan
-from rankd.ranking.request import CandidateList, RequestContext, Retrieved
 from rankd.types.columns import Column
 from rankd.types.text import QUERY, stored_ids
 
@@ -83,7 +83,11 @@ def model_outputs(plan: Plan, matrix: NDArray[np.float32], raw: bool = False) ->
 
 
 def model(
-    plan: Plan, matrix: NDArray[np.float32], base_scores: NDArray[np.float64], order: NDArray[np.intp]
+    plan: Plan,
+    matrix: NDArray[np.float32],
+    base_scores: NDArray[np.float64],
+    order: NDArray[np.intp],
+    max_rescored: int | None,
 ) -> Ordered:
     """Re-scores the best by base; the others follow in base order with their base scores.
 
@@ -91,7 +95,9 @@ def model(
     """
     if plan.model is None:
         return Ordered(order, base_scores, 0)
-    best = order[: plan.profile.rerank_count]
+    best = order[: plan.profile.rerank_count][:max_rescored]
+    if not len(best):
+        return Ordered(order, base_scores, 0)
     whole = len(best) == len(order)
     by_best = model_outputs(plan, matrix if whole else np.ascontiguousarray(matrix[:, best]))[0]
     scores = base_scores.copy()

@@ -41,3 +41,16 @@ def check_bytes(text: str, field: str, limit: int) -> None:
     # At most four bytes a character: short texts need no encoding to know.
     if len(text) * 4 > limit and (size := len(text.encode())) > limit:
         raise RequestError.one(Reason.LIMIT_EXCEEDED, field, f"at most {limit} bytes", f"{size}")
+
+
+def check_ids(ids: Sequence[str], field: str, max_bytes: int) -> None:
+    """RequestError unless every id is 1 to `max_bytes` bytes long."""
+    if not ids:
+        return
+    if not all(ids):
+        at = next(i for i, text in enumerate(ids) if not text)
+        raise RequestError.one(Reason.INVALID_FIELD, f"{field}[{at}]", "a non-empty id", '""')
+    # One pass over lengths; only if some id might be too long are they looked at one by one.
+    if max(map(len, ids)) * 4 > max_bytes:
+        for i, text in enumerate(ids):
+            check_bytes(text, f"{field}[{i}]", max_bytes)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.rank import RankedPage, ScoredList, StageTime
 from rankd.ranking.plan import Plan
-from rankd.ranking.rank import RankedPage, ScoredList, StageTime
 from rankd.v1 import ranking_pb2 as pb
 
 

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle import pages, stages
+from oracle.bind import bind_shared
+from oracle.request import CandidateList, RequestContext, Retrieved, View
 from rankd.errors import Reason, RequestError
 from rankd.features.program import Input
-from rankd.ranking import pages, stages
-from rankd.ranking.bind import bind_shared
 from rankd.ranking.plan import Plan
-from rankd.ranking.request import CandidateList, RequestContext, Retrieved, View
+from rankd.signals.store import Categories
 from rankd.types.columns import Column
 
 
@@ -64,13 +65,15 @@ class ScoredList:
 Shared = dict[Input, Column]
 
 
-def share(plan: Plan, context: RequestContext) -> Shared:
+def share(plan: Plan, categories: Categories, context: RequestContext) -> Shared:
     """What all lists of a call have in common, prepared once."""
     inputs = [*plan.features.inputs, *(plan.base.inputs if plan.base else ())]
-    return bind_shared(inputs, context, plan.categories)
+    return bind_shared(inputs, context, categories)
 
 
-def open_page(plan: Plan, context: RequestContext, candidates: CandidateList) -> pages.Cursor | None:
+def open_page(
+    plan: Plan, categories: Categories, context: RequestContext, candidates: CandidateList
+) -> pages.Cursor | None:
     """The cursor of the request's page token, or None on a first page.
 
     Called before anything is retrieved: ages are computed against the first page's time, so the
@@ -78,20 +81,22 @@ def open_page(plan: Plan, context: RequestContext, candidates: CandidateList) ->
     """
     if not candidates.page_token:
         return None
-    fingerprint = pages.request_fingerprint(plan, context, candidates)
+    fingerprint = pages.request_fingerprint(plan, categories, context, candidates)
     return pages.decode(candidates.page_token, fingerprint, len(candidates.ids))
 
 
 def rank_list(
     plan: Plan,
+    categories: Categories,
     context: RequestContext,
     candidates: CandidateList,
     retrieved: Retrieved,
     cursor: pages.Cursor | None,
     clock: Callable[[], int],
     shared: Shared | None = None,
+    max_rescored: int | None = None,
 ) -> RankedPage:
-    """Ranks one list. `clock` gives nanoseconds; `shared` is `share(plan, context)` if the caller has it."""
+    """Ranks one list. `clock` gives nanoseconds; `shared`: what `share` gave, if the caller has it."""
     _check_outputs(plan)
     times: list[StageTime] = []
     if cursor is not None:
@@ -101,16 +106,17 @@ def rank_list(
         ordered, base_scores, matrix = _frozen(cursor, len(candidates.ids)), None, None
     else:
         if shared is None:
-            shared = share(plan, context)
-        ordered, base_scores, matrix = _order(plan, shared, candidates, retrieved, cursor, clock, times)
+            shared = share(plan, categories, context)
+        ordered, base_scores, matrix = _order(plan, shared, candidates, retrieved, cursor, clock, times, max_rescored)
     start_ns = clock()
-    page = _page(plan, context, candidates, retrieved, cursor, ordered, base_scores, matrix, times)
+    page = _page(plan, categories, context, candidates, retrieved, cursor, ordered, base_scores, matrix, times)
     times.append(StageTime(stages.PAGE, start_ns, clock(), len(page.indexes)))
     return page
 
 
 def score_list(
     plan: Plan,
+    categories: Categories,
     context: RequestContext,
     candidates: CandidateList,
     retrieved: Retrieved,
@@ -124,7 +130,7 @@ def score_list(
         )
     length = len(candidates.ids)
     t0 = clock()
-    matrix = stages.features(plan, share(plan, context), candidates, retrieved)
+    matrix = stages.features(plan, share(plan, categories, context), candidates, retrieved)
     t1 = clock()
     outputs = stages.model_outputs(plan, matrix, raw)
     t2 = clock()
@@ -151,6 +157,7 @@ def _order(
     cursor: pages.Cursor | None,
     clock: Callable[[], int],
     times: list[StageTime],
+    max_rescored: int | None,
 ) -> tuple[stages.Ordered, NDArray[np.float64], NDArray[np.float32]]:
     """features -> base -> model. With a cursor the order is the cursor's, and only scores are computed."""
     length = len(candidates.ids)
@@ -161,7 +168,7 @@ def _order(
     base_order = stages.base_order(plan, candidates, base_scores)
     t2 = clock()
     if cursor is None:
-        ordered = stages.model(plan, matrix, base_scores, base_order)
+        ordered = stages.model(plan, matrix, base_scores, base_order, max_rescored)
     else:
         ordered = _rescore_frozen(plan, matrix, base_scores, cursor)
     t3 = clock()
@@ -190,6 +197,7 @@ def _rescore_frozen(
 
 def _page(
     plan: Plan,
+    categories: Categories,
     context: RequestContext,
     candidates: CandidateList,
     retrieved: Retrieved,
@@ -206,7 +214,7 @@ def _page(
     token = ""
     if len(rest):
         # as_of_given stays what the caller sent: the next page must send the same.
-        fingerprint = pages.request_fingerprint(plan, context, candidates)
+        fingerprint = pages.request_fingerprint(plan, categories, context, candidates)
         left = pages.Cursor(context.as_of_s, offset + len(indexes), ordered.rescored_count, rest)
         token = pages.encode(fingerprint, left)
     with_scores = candidates.view >= View.SCORES and base_scores is not None

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.bind import lasting_codes
+from oracle.request import CandidateList, RequestContext
 from rankd.errors import Reason, RequestError
-from rankd.ranking.bind import lasting_codes
 from rankd.ranking.plan import Plan
-from rankd.ranking.request import CandidateList, RequestContext
 from rankd.signals.store import Categories
 from rankd.types.columns import CategoryColumn, Column, SetColumn
 
@@ -45,23 +45,25 @@ class Cursor:
     remaining: NDArray[np.intp]
 
 
-def request_fingerprint(plan: Plan, context: RequestContext, candidates: CandidateList) -> bytes:
+def request_fingerprint(
+    plan: Plan, categories: Categories, context: RequestContext, candidates: CandidateList
+) -> bytes:
     """8 bytes over all that the pages of one list must share."""
     digest = hashlib.blake2b(digest_size=_FINGERPRINT_BYTES)
-    for part in _parts(plan, context, candidates):
+    for part in _parts(plan, categories, context, candidates):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
 
 
-def _parts(plan: Plan, context: RequestContext, candidates: CandidateList) -> Iterator[bytes]:
+def _parts(plan: Plan, categories: Categories, context: RequestContext, candidates: CandidateList) -> Iterator[bytes]:
     yield plan.profile.name.encode()
     yield repr(context.as_of_s if context.as_of_given else None).encode()
     for text in (context.query_text, context.language, context.surface, context.user_id, *context.segments):
         yield text.encode()
     for name in sorted(context.context):
         yield name.encode()
-        yield _column_bytes(context.context[name], plan.categories)
+        yield _column_bytes(context.context[name], categories)
     yield "\x00".join(candidates.ids).encode()
     yield b"" if candidates.base_scores is None else candidates.base_scores.tobytes()
     for name in sorted(candidates.columns):

@@ -8,12 +8,13 @@ from typing import Final
 
 import numpy as np
 
+from oracle import bind
+from oracle.timestamps import timestamp_seconds
 from rankd.errors import Reason, RequestError
 from rankd.limits import MAX_QUERY_BYTES, MAX_SET_MEMBERS
-from rankd.ranking import bind
 from rankd.ranking.plan import Plan
-from rankd.server.timestamps import timestamp_seconds
-from rankd.server.wording import check_bytes, quoted, unknown_name
+from rankd.ranking.wording import check_bytes, quoted, unknown_name
+from rankd.signals.store import Categories
 from rankd.types.columns import Column, EmbeddingColumn
 from rankd.types.profile import ContextFeature, ContextKind
 from rankd.v1 import ranking_pb2 as pb
@@ -30,7 +31,9 @@ _FIELDS: Final = {
 """The declared type that each field of ContextValue is for."""
 
 
-def decode_context(features: Mapping[str, pb.ContextValue], plan: Plan, field: str) -> dict[str, Column]:
+def decode_context(
+    features: Mapping[str, pb.ContextValue], plan: Plan, categories: Categories, field: str
+) -> dict[str, Column]:
     """Columns by name. Names and types must be as the profile declares; absent ones stay out."""
     declared = plan.profile.context
     columns: dict[str, Column] = {}
@@ -42,11 +45,11 @@ def decode_context(features: Mapping[str, pb.ContextValue], plan: Plan, field: s
         sent = value.WhichOneof("value")
         if sent is None or _FIELDS[sent] is not feature.kind:
             raise RequestError.one(Reason.WRONG_TYPE, path, feature.type_name, sent or "no value")
-        columns[name] = _column(value, feature, plan, f"{path}.{sent}")
+        columns[name] = _column(value, feature, categories, f"{path}.{sent}")
     return columns
 
 
-def _column(value: pb.ContextValue, feature: ContextFeature, plan: Plan, path: str) -> Column:
+def _column(value: pb.ContextValue, feature: ContextFeature, categories: Categories, path: str) -> Column:
     match feature.kind:
         case ContextKind.NUMBER:
             if math.isinf(value.number):
@@ -57,12 +60,12 @@ def _column(value: pb.ContextValue, feature: ContextFeature, plan: Plan, path: s
         case ContextKind.TIMESTAMP:
             return bind.number(timestamp_seconds(value.timestamp, path))
         case ContextKind.CATEGORY:
-            return bind.category(value.category, plan.categories)
+            return bind.category(value.category, categories)
         case ContextKind.TEXT:
             check_bytes(value.text, path, MAX_QUERY_BYTES)
             return bind.text(value.text)
         case ContextKind.SET:
-            return bind.category_set(_members(value.set, f"{path}.values"), plan.categories)
+            return bind.category_set(_members(value.set, f"{path}.values"), categories)
         case ContextKind.EMBEDDING:
             return EmbeddingColumn(_vector(value.vector, feature, f"{path}.values"))
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.request import CandidateList, RequestContext, Retrieved
 from rankd.features.program import Input, Source, ValueType
-from rankd.ranking.request import CandidateList, RequestContext, Retrieved
 from rankd.signals.store import Categories
 from rankd.types.columns import (
     MISSING_CODE,
