@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import pytest
+from support.rankers import hook
 from support.serving import SCHEMA, details, running, search_plans
 
 from rankd.errors import StoreError, StoreFullError, UnavailableError
 from rankd.signals.embedded import open_embedded
-from rankd.signals.store import SignalRows, WriteBatch, WriteResult
+from rankd.signals.store import WriteBatch, WriteResult
 from rankd.v1 import ranking_pb2 as pb
 from rankd.v1 import signals_pb2 as sp
 
@@ -22,7 +23,7 @@ SECRET = "/var/secret/path password=hunter2"
 
 
 class Store:
-    """A store over a sound one whose reads and writes do first what `act` does."""
+    """A store over a sound one whose writes do first what `act` does."""
 
     def __init__(self, sound: Any, act: Any) -> None:
         self._sound = sound
@@ -30,10 +31,6 @@ class Store:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sound, name)
-
-    async def read(self, entity: str, ids: Sequence[str], signals: Sequence[str], now_s: float) -> SignalRows:
-        await self._act()
-        return await self._sound.read(entity, ids, signals, now_s)
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         await self._act()
@@ -75,8 +72,12 @@ def everything_sent(error: Any) -> str:
 async def test_nothing_of_the_inside_leaks(
     error: BaseException, code: grpc.StatusCode, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def fail() -> None:
+        raise error
+
     store = await acting(raising(error))
-    async with running(search_plans(store), store) as (_, client):
+    async with running(search_plans(store), store) as (server, client):
+        hook(server, fail)
         with pytest.raises(grpc.RpcError) as caught:
             await client.ranking.Rank(REQUEST, timeout=5)
         sent: Any = caught.value
@@ -84,26 +85,18 @@ async def test_nothing_of_the_inside_leaks(
         with pytest.raises(grpc.RpcError) as caught:
             await client.signals.WriteSignals(WRITE, timeout=5)
         written: Any = caught.value
-        batch = (
-            await client.ranking.BatchRank(
-                pb.BatchRankRequest(
-                    common=pb.RankRequest(profile="plain"),
-                    lists=[pb.BatchRankRequest.List(candidates=REQUEST.candidates)],
-                )
-            )
-            if not isinstance(error, asyncio.CancelledError)
-            else None
-        )
-    assert (sent.code(), written.code()) == (code, code)
+        hook(server, fail, on_thread=True)
+        with pytest.raises(grpc.RpcError) as caught:
+            await client.ranking.Rank(REQUEST, timeout=5)
+        threaded: Any = caught.value
+    assert (sent.code(), written.code(), threaded.code()) == (code, code, code)
     assert "req-1" in sent.details()
     assert info.metadata["request_id"] == "req-1"
     assert violations == []
-    for text in (everything_sent(sent), everything_sent(written), str(batch)):
+    for text in map(everything_sent, (sent, written, threaded)):
         assert "hunter2" not in text
         assert type(error).__name__ not in text
         assert "Traceback" not in text
-    if batch is not None:
-        assert batch.results[0].error.code == code.value[0]
     logged = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert logged
     assert any(record.exc_info and SECRET in str(record.exc_info[1]) for record in logged)
@@ -177,7 +170,7 @@ async def test_the_callers_deadline_ends_the_work() -> None:
     store = await acting(act)
     async with running(search_plans(store), store) as (server, client):
         with pytest.raises(grpc.RpcError) as caught:
-            await client.ranking.Rank(REQUEST, timeout=0.1)
+            await client.signals.WriteSignals(WRITE, timeout=0.1)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
         await until(lambda: act.cancelled == act.entered == 1 and server.in_flight == 0)
 
@@ -187,15 +180,15 @@ async def test_the_servers_default_deadline_is_for_calls_without_one() -> None:
     store = await acting(act)
     async with running(search_plans(store), store, default_deadline_ms=100) as (server, client):
         with pytest.raises(grpc.RpcError) as caught:
-            await client.ranking.Rank(REQUEST)
+            await client.signals.WriteSignals(WRITE)
         sent: Any = caught.value
         assert (sent.code(), details(sent)[1].reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
         assert act.cancelled == 1
-        call = asyncio.ensure_future(client.ranking.Rank(REQUEST, timeout=30))
+        call = asyncio.ensure_future(client.signals.WriteSignals(WRITE, timeout=30))
         await until(lambda: act.entered == 2)
         await asyncio.sleep(0.2)  # twice the default; the caller's own is longer
         act.let_go.set()
-        assert (await call).total_count == 1
+        assert (await call).written_count == 1
         await until(lambda: server.in_flight == 0)
 
 
@@ -232,7 +225,7 @@ async def test_cancelled_calls_stop_and_leave_nothing() -> None:
     act = Counting()
     store = await acting(act)
     async with running(search_plans(store), store) as (server, client):
-        calls = [client.ranking.Rank(REQUEST) for _ in range(20)]
+        calls = [client.signals.WriteSignals(WRITE) for _ in range(20)]
         tasks = [asyncio.ensure_future(call.wait_for_connection()) for call in calls]
         await until(lambda: act.entered == 20)
         for call in calls:
@@ -240,25 +233,26 @@ async def test_cancelled_calls_stop_and_leave_nothing() -> None:
         await until(lambda: act.cancelled == 20 and server.in_flight == 0)
         await asyncio.gather(*tasks, return_exceptions=True)
         act.let_go.set()
-        assert (await client.ranking.Rank(REQUEST)).total_count == 1
+        assert (await client.signals.WriteSignals(WRITE)).written_count == 1
 
 
 async def test_long_lists_leave_the_loop_free() -> None:
-    store = await open_embedded(SCHEMA, None, 1_000)
-    plans = search_plans(store, cost=1e9)
-    scorer: Any = plans["search"].model.scorer  # type: ignore[union-attr]
-    scores = scorer.compute
+    begun, let_go = threading.Event(), threading.Event()
 
-    def slowly(matrix: Any) -> Any:
-        time.sleep(0.5)
-        return scores(matrix)
+    def wait() -> None:
+        begun.set()
+        assert let_go.wait(10)
 
-    scorer.compute = slowly
-    async with running(plans, store) as (_, client):
+    async with running() as (server, client):
+        ranking: Any = server._ranking
+        quickly = ranking._ranker
+        hook(server, wait, on_thread=True)
         slow = asyncio.ensure_future(client.ranking.Rank(REQUEST))
-        quick = asyncio.ensure_future(client.ranking.Rank(pb.RankRequest(profile="plain")))
-        done, _ = await asyncio.wait({slow, quick}, return_when=asyncio.FIRST_COMPLETED)
-        assert done == {quick}
+        assert await asyncio.to_thread(begun.wait, 10)
+        ranking.replace(quickly)
+        assert (await client.ranking.Rank(pb.RankRequest(profile="plain"))).total_count == 0
+        assert not slow.done()
+        let_go.set()
         assert (await slow).total_count == 1
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from support.serving import SCHEMA, details, running, search_plans
+from support.rankers import hook
+from support.serving import details, running
 
 from rankd.server.admission import Admission
 from rankd.server.server import Server
-from rankd.signals.embedded import open_embedded
 from rankd.v1 import ranking_pb2 as pb
 
 REQUEST = pb.RankRequest(profile="search", request_id="req-1", candidates=pb.Candidates(ids=["a"]))
@@ -91,25 +92,22 @@ async def until(condition: Any, seconds: float = 5.0) -> None:
 
 
 async def test_what_a_thread_still_does_for_a_caller_that_left_counts() -> None:
-    store = await open_embedded(SCHEMA, None, 1_000)
-    plans = search_plans(store, cost=1e9)
-    scorer: Any = plans["search"].model.scorer  # type: ignore[union-attr]
-    scores, entered = scorer.compute, []
+    begun, let_go = threading.Event(), threading.Event()
 
-    def slowly(matrix: Any) -> Any:
-        entered.append(1)
-        time.sleep(0.3)
-        return scores(matrix)
+    def wait() -> None:
+        begun.set()
+        assert let_go.wait(10)
 
-    scorer.compute = slowly
-    async with running(plans, store) as (server, client):
+    async with running() as (server, client):
+        hook(server, wait, on_thread=True)
         call = client.ranking.Rank(REQUEST)
         waiting = asyncio.ensure_future(call.wait_for_connection())
-        await until(lambda: entered)
+        assert await asyncio.to_thread(begun.wait, 10)
         call.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await until(lambda: server._gate.pool.abandoned == 1)  # type: ignore[union-attr]
         assert server.in_flight == 1
         assert admission_of(server).at_threads == 1
+        let_go.set()
         await until(lambda: server.in_flight == 0)
         assert (admission_of(server).at_threads, admission_of(server).backlog_ns) == (0, 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 from support.configurations import configuration, replace, score_of, workspace_text, write_version
+from support.rankers import hook
 from support.serving import Client, ServerProcess, details, running
 
 from rankd.server.configuration import Configuration, load_configuration
@@ -95,18 +97,15 @@ async def test_no_call_fails_and_each_answer_is_of_one_version(tmp_path: Path) -
 async def test_a_call_in_flight_ends_with_the_version_it_began_with(tmp_path: Path) -> None:
     async with reloadable(tmp_path) as (server, client, reloader):
         first = pair(reloader.configuration)
-        store = server._store
-        assert store is not None
-        reading, go, read = asyncio.Event(), asyncio.Event(), store.read
+        begun, go = threading.Event(), threading.Event()
 
-        async def slow(*arguments: object) -> object:
-            reading.set()
-            await go.wait()
-            return await read(*arguments)  # type: ignore[arg-type]
+        def wait() -> None:
+            begun.set()
+            assert go.wait(30)
 
-        store.read = slow  # type: ignore[method-assign, assignment]
+        hook(server, wait, on_thread=True)
         call = asyncio.ensure_future(client.ranking.Rank(RANK))
-        await reading.wait()
+        await asyncio.to_thread(begun.wait)
         write_version(tmp_path, 2)
         assert (await reloader.reload()).ok
         go.set()

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import grpc
 import pytest
-from support.serving import SCHEMA, running, search_plans
+from support.rankers import hook
+from support.serving import running
 
-from rankd.signals.embedded import open_embedded
 from rankd.telemetry import names
 from rankd.telemetry.receiver import ReceivedSpan, TraceReceiver, format_tree
 from rankd.telemetry.tracing import Tracer, start_tracing
@@ -125,20 +124,17 @@ async def test_calls_that_are_not_sampled_leave_nothing(receiver: TraceReceiver)
 
 
 async def test_refused_and_failed_calls(receiver: TraceReceiver) -> None:
-    store = await open_embedded(SCHEMA, None, 1_000)
-
-    async def fail(*_: Any) -> Any:
+    def fail() -> None:
         raise RuntimeError("hunter2")
 
-    plans = search_plans(store)
-    async with running(plans, store, tracer(receiver)) as (_, client):
+    async with running(tracer=tracer(receiver)) as (server, client):
         refused = pb.RankRequest(profile="search", candidates=pb.Candidates(ids=["a", "a"]))
-        calls = [client.ranking.Rank(refused), client.raw("RankingService/Rank")(b"\xff")]
-        store.read = fail  # type: ignore[method-assign]
-        calls.append(client.ranking.Rank(REQUEST))
-        for call in calls:
+        for call in (client.ranking.Rank(refused), client.raw("RankingService/Rank")(b"\xff")):
             with pytest.raises(grpc.RpcError):
                 await call
+        hook(server, fail)
+        with pytest.raises(grpc.RpcError):
+            await client.ranking.Rank(REQUEST)
         spans = await gathered(receiver, 3)
     by_reason = {root.attributes["rankd.error.reason"]: root for root in roots(spans)}
     duplicate, internal = by_reason["DUPLICATE_ID"], by_reason["INTERNAL"]

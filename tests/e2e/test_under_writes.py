@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.fakes import FakeScorer
+from support.fakes import Weighted
 from support.serving import SCHEMA, Client, running
 
 from rankd.models.scorer import LoadedModel
 from rankd.ranking.build import build_plan
 from rankd.ranking.plan import Plan
-from rankd.server import ranking_service
+from rankd.ranking.ranker import Pending
 from rankd.signals.embedded import open_embedded
 from rankd.signals.store import SignalStore
 from rankd.types.profile import ContextFeature, ContextKind, Feature, Profile
@@ -51,7 +51,7 @@ CHECK = Profile(
 
 
 def plans(store: SignalStore, cost: float) -> dict[str, Plan]:
-    scorer = FakeScorer(("version", "owner"), lambda m: np.nan_to_num(m[0]) % 17, cost_per_row=cost)
+    scorer = Weighted({"version": 1.0, "owner": 0.0}, cost)
     return {"check": build_plan(CHECK, SCHEMA, store.categories, {"m": LoadedModel("m", "m@0", scorer)})}
 
 
@@ -136,7 +136,7 @@ async def test_every_row_is_of_one_write_and_every_page_of_one_order(
 ) -> None:
     if cost > 1:
         # A thread that starts late: what it was given must not change meanwhile.
-        monkeypatch.setattr(ranking_service, "rank_list", late(ranking_service.rank_list))
+        monkeypatch.setattr(Pending, "run", late(Pending.run))
     store = await open_embedded(SCHEMA, tmp_path if durable else None, 1_000)
     async with running(plans(store, cost), store) as (_, client):
         await client.signals.WriteSignals(write(IDS, 0))  # most are known however late the writers are

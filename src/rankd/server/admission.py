@@ -130,15 +130,13 @@ class CostClass:
         else:
             self.service_ns[rung] = took_ns
             self._deviation_ns[rung] = took_ns / 8
-        self._bound(rung)
-        if rung == Rung.FULL:
-            self.rescored = self.rescored + SMOOTHING * (rescored - self.rescored) if known else rescored
-            for lower in (Rung.FEWER, Rung.BASE):
-                if not self.service_ns[lower]:
-                    self.bound_ns[lower] = GUESSES[lower] * self.bound_ns[0]
-
-    def _bound(self, rung: int) -> None:
         self.bound_ns[rung] = self.service_ns[rung] + 2.0 * self._deviation_ns[rung]
+        if not rung:
+            self.rescored = self.rescored + SMOOTHING * (rescored - self.rescored) if known else rescored
+
+    def bound(self, rung: int) -> float:
+        """`bound_ns`, or a guess for a rung that has not been tried."""
+        return self.bound_ns[rung] or GUESSES[rung] * self.bound_ns[0]
 
     def ease(self) -> None:
         """Lowers what is known a little."""
@@ -232,10 +230,10 @@ class Admission:
         if left_ns is None:
             return decision
         rung = decision & RUNG_BITS
-        if self._suffices(known.bound_ns[rung], left_ns):
+        if self._suffices(known.bound(rung), left_ns):
             return decision
         for lower in range(rung + 1, lowest + 1):
-            if known.helps(lower) and self._suffices(known.bound_ns[lower], left_ns):
+            if known.helps(lower) and self._suffices(known.bound(lower), left_ns):
                 return (decision & ~RUNG_BITS) + lower | DEADLINE
         known.refused = True
         return Refusal.SHORT

@@ -1,285 +1,184 @@
-"""RankingService: Rank, BatchRank, Score. Decode, retrieve, rank, encode."""
+"""RankingService: the Python around the one compiled call. Admission, deadlines, errors, spans.
+
+Between a call's bytes and its answer's stands Ranker.rank; everything else here is counted in microseconds
+(load_tests/bench_handler.py). A call that is answered whole and is not traced makes no object of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final
 
-from rankd.errors import OverloadedError, Reason, RequestError
-from rankd.limits import MAX_LABELS, RequestLimits
-from rankd.ranking import stages
-from rankd.ranking.pages import Cursor
-from rankd.ranking.plan import Plan
-from rankd.ranking.rank import RankedPage, Shared, StageTime, open_page, rank_list, score_list, share
-from rankd.ranking.request import CandidateList, RequestContext, Retrieved
-from rankd.server import decode, encode
-from rankd.server.gate import Gate
-from rankd.server.rpc import Call, Dispatcher
-from rankd.signals.store import SignalRows, SignalStore
+from google.protobuf.message import DecodeError, Message
+
+from rankd.errors import OverloadedError
+from rankd.limits import MAX_REQUEST_ID_BYTES
+from rankd.ranking import faults
+from rankd.ranking.ranker import Method, Pending, Ranked, Ranker
+from rankd.server import ranking_spans
+from rankd.server.admission import DEADLINE, DECISIONS, OVERLOAD, RUNG_BITS, Refusal, Rung
+from rankd.server.gate import INLINE_NS, Gate, Priority
+from rankd.server.health import RANKING
+from rankd.server.rpc import Call, Dispatcher, Handler, malformed, was_cancelled
 from rankd.telemetry import names
-from rankd.telemetry.tracing import AttributeValue, Stage
-from rankd.types.text import stored_ids
+from rankd.telemetry.tracing import RootSpan
 from rankd.v1 import ranking_pb2 as pb
 
-INLINE_COST: Final = 100_000.0
-"""Up to this Plan.cost (tree visits and column values) a list is ranked on the event loop. Above it,
-a thread: the hop costs about 0.1 ms, and a longer stay would keep other calls from being read."""
+REQUESTS: Final[dict[Method, tuple[str, type[Message]]]] = {
+    Method.RANK: ("Rank", pb.RankRequest),
+    Method.BATCH_RANK: ("BatchRank", pb.BatchRankRequest),
+    Method.SCORE: ("Score", pb.ScoreRequest),
+}
 
-ResultT = TypeVar("ResultT")
+
+_LEVELS: Final[dict[int, str]] = {
+    Rung.FEWER: "DEGRADATION_LEVEL_FEWER_CANDIDATES",
+    Rung.BASE: "DEGRADATION_LEVEL_BASE_ONLY",
+}
+
+
+def _degradation(decision: int) -> bytes:
+    """RankResponse.degradation of a decision, as bytes that can be put at the end of any response."""
+    rung = decision & RUNG_BITS
+    if rung not in _LEVELS:
+        return b""
+    told = pb.Degradation(level=pb.DegradationLevel.Value(_LEVELS[rung]))
+    told.reasons.extend(name for bit, name in ((OVERLOAD, "overload"), (DEADLINE, "deadline")) if decision & bit)
+    if rung == Rung.BASE:
+        told.stages_skipped.append("model")
+    return pb.RankResponse(degradation=told).SerializeToString()
+
+
+_DEGRADATIONS: Final = [_degradation(decision) for decision in range(DECISIONS)]
 
 
 class RankingService:
-    """The methods of rankd.v1.RankingService over plans and a store. A call takes its plan once, when it begins."""
+    """The methods of rankd.v1.RankingService. A call takes the ranker once, when it begins."""
 
-    def __init__(
-        self,
-        plans: Mapping[str, Plan],
-        store: SignalStore,
-        limits: RequestLimits,
-        dispatcher: Dispatcher,
-        gate: Gate,
-    ) -> None:
-        self._plans = plans
-        self._store = store
-        self._limits = limits
+    def __init__(self, ranker: Ranker, dispatcher: Dispatcher, gate: Gate) -> None:
+        self._ranker = ranker
         self._dispatcher = dispatcher
         self._gate = gate
 
-    def replace(self, plans: Mapping[str, Plan]) -> None:
-        """Calls that begin from now on are answered by these plans."""
-        self._plans = plans
+    def replace(self, ranker: Ranker) -> None:
+        """Calls that begin from now on are answered by this one."""
+        self._ranker = ranker
 
-    async def rank(self, request: pb.RankRequest, call: Call) -> pb.RankResponse:
-        """Rank."""
-        decode.check_request_id(request.request_id)
-        call.name_request(request.request_id)
-        plan = decode.find_plan(self._plans, request.profile)
-        if call.span is not None:
-            _note_request(call, plan, request, len(request.candidates.ids))
-        context = decode.decode_request(request, plan, self._limits)
-        candidates = decode.decode_list(
-            request.candidates,
-            plan.profile,
-            self._limits,
-            page_size=decode.decode_page_size(request, self._limits),
-            page_token=request.page_token,
-            view=decode.decode_view(request.view),
-        )
-        page, times = await self._rank(call, plan, context, candidates)
-        if call.span is not None:
-            call.attributes[names.MISSING] = len(page.missing_indexes)
-            call.attributes[names.RESCORED] = page.rescored_count
-            call.attributes[names.RETURNED] = len(page.indexes)
-            _note_stages(call, plan, times, len(page.missing_indexes))
-        timings = times if request.include_timings else ()
-        return encode.encode_page(plan, candidates.ids, page, call.request_id, timings)
-
-    async def score(self, request: pb.ScoreRequest, call: Call) -> pb.ScoreResponse:
-        """Score."""
-        decode.check_request_id(request.request_id)
-        call.name_request(request.request_id)
-        plan = decode.find_plan(self._plans, request.profile)
-        if call.span is not None:
-            _note_request(call, plan, request, len(request.candidates.ids))
-        context = decode.decode_request(request, plan, self._limits)
-        candidates = decode.decode_list(request.candidates, plan.profile, self._limits)
-        retrieved, retrieve_time = await self._retrieve(plan, context, candidates)
-        call.check_deadline()
-        work = partial(score_list, plan, context, candidates, retrieved, request.raw, time.perf_counter_ns)
-        scored = await self._compute(call, plan, len(candidates.ids), work)
-        if call.span is not None:
-            call.attributes[names.MISSING] = len(scored.missing_indexes)
-            _note_stages(call, plan, [retrieve_time, *scored.times], len(scored.missing_indexes))
-        return encode.encode_scores(plan, candidates.ids, scored, call.request_id, request.include_features)
-
-    async def batch_rank(self, request: pb.BatchRankRequest, call: Call) -> pb.BatchRankResponse:
-        """BatchRank: what the lists share is decoded, read and bound once."""
-        common = request.common
-        decode.check_request_id(common.request_id, "common.request_id")
-        call.name_request(common.request_id)
-        plan = decode.find_plan(self._plans, common.profile, "common.profile")
-        total = self._check_batch(request)
-        if call.span is not None:
-            _note_request(call, plan, common, total)
-            call.attributes[names.LISTS] = len(request.lists)
-        context = decode.decode_request(common, plan, self._limits, "common.")
-        decode.decode_page_size(common, self._limits, "common.")
-        decode.decode_view(common.view, "common.view")
-        shared = share(plan, context)
-        shared_rows = await self._read_request_entities(plan, context)
-        response = pb.BatchRankResponse()
-        failed = 0
-        for i in range(len(request.lists)):
-            call.check_deadline()
-            result = response.results.add()
-            one = request.lists[i]
-            # The call's own id stands in for a list's, so that the two are found together.
-            request_id = one.request_id or f"{call.request_id[:120]}-{i}"
-            try:
-                result.response.CopyFrom(
-                    await self._rank_one(call, plan, context, shared, shared_rows, request, i, request_id)
-                )
-            except Exception as error:
-                failed += 1
-                result.error.CopyFrom(self._dispatcher.explain(call, error, request_id))
-            await asyncio.sleep(0)  # other calls get their turn between lists
-        if call.span is not None:
-            call.attributes[names.LISTS_FAILED] = failed
-        return response
-
-    def _check_batch(self, request: pb.BatchRankRequest) -> int:
-        """Bounds of the batch as a whole; the number of its candidates."""
-        limits, common = self._limits, request.common
-        if common.HasField("candidates"):
-            raise RequestError.one(Reason.INVALID_FIELD, "common.candidates", "nothing: lists have candidates", "some")
-        if common.page_token:
-            raise RequestError.one(Reason.INVALID_FIELD, "common.page_token", "nothing: lists have tokens", "one")
-        count = len(request.lists)
-        if not 1 <= count <= limits.max_batch_lists:
-            reason = Reason.LIMIT_EXCEEDED if count else Reason.INVALID_FIELD
-            raise RequestError.one(reason, "lists", f"1 to {limits.max_batch_lists} lists", f"{count}")
-        total = sum(len(one.candidates.ids) for one in request.lists)
-        if total > limits.max_batch_candidates:
-            raise RequestError.one(
-                Reason.LIMIT_EXCEEDED,
-                "lists",
-                f"at most {limits.max_batch_candidates} candidates in all lists together",
-                f"{total}",
-            )
-        return total
-
-    async def _rank_one(
-        self,
-        call: Call,
-        plan: Plan,
-        context: RequestContext,
-        shared: Shared,
-        shared_rows: Mapping[str, SignalRows],
-        request: pb.BatchRankRequest,
-        i: int,
-        request_id: str,
-    ) -> pb.RankResponse:
-        one, prefix = request.lists[i], f"lists[{i}]."
-        decode.check_request_id(one.request_id, f"{prefix}request_id")
-        page_size = decode.decode_page_size(one, self._limits, prefix)
-        candidates = decode.decode_list(
-            one.candidates,
-            plan.profile,
-            self._limits,
-            prefix,
-            page_size=decode.decode_page_size(request.common, self._limits) if page_size is None else page_size,
-            page_token=one.page_token,
-            view=decode.decode_view(request.common.view),
-        )
-        page, times = await self._rank(call, plan, context, candidates, shared, shared_rows)
-        if call.span is not None:
-            _note_stages(call, plan, times, len(page.missing_indexes), {names.LIST_INDEX: i})
-        timings = times if request.common.include_timings else ()
-        return encode.encode_page(plan, candidates.ids, page, request_id, timings)
-
-    async def _rank(
-        self,
-        call: Call,
-        plan: Plan,
-        context: RequestContext,
-        candidates: CandidateList,
-        shared: Shared | None = None,
-        shared_rows: Mapping[str, SignalRows] | None = None,
-    ) -> tuple[RankedPage, list[StageTime]]:
-        """One list through all stages; with what a batch shares, if it does."""
-        cursor: Cursor | None = open_page(plan, context, candidates)
-        if cursor is not None:
-            # A later page is computed as of the first page's time, so nothing is shared with other lists.
-            context = replace(context, as_of_s=cursor.as_of_s)
-            shared = shared_rows = None
-        retrieved, retrieve_time = await self._retrieve(plan, context, candidates, shared_rows)
-        call.check_deadline()
-        work = partial(rank_list, plan, context, candidates, retrieved, cursor, time.perf_counter_ns, shared)
-        page = await self._compute(call, plan, len(candidates.ids), work)
-        return page, [retrieve_time, *page.times]
-
-    async def _retrieve(
-        self,
-        plan: Plan,
-        context: RequestContext,
-        candidates: CandidateList,
-        shared_rows: Mapping[str, SignalRows] | None = None,
-    ) -> tuple[Retrieved, StageTime]:
-        """The stage `retrieve`: the only one that waits for anything."""
-        start_ns = time.perf_counter_ns()
-        if shared_rows is None:
-            shared_rows = await self._read_request_entities(plan, context)
-        read = plan.reads[0]
-        ids = stored_ids(read.entity, candidates.ids)
-        rows = await self._store.read(read.entity, ids, read.signals, context.as_of_s)
-        retrieved = Retrieved({**shared_rows, read.entity: rows})
-        end_ns = time.perf_counter_ns()
-        return retrieved, StageTime(stages.RETRIEVE, start_ns, end_ns, len(candidates.ids))
-
-    async def _read_request_entities(self, plan: Plan, context: RequestContext) -> dict[str, SignalRows]:
-        """What is known of the user and the query."""
+    def handlers(self) -> dict[str, dict[Priority, Handler]]:
+        """By the names of the methods, for rpc.ServiceHandlers."""
         return {
-            read.entity: await self._store.read(
-                read.entity, stages.request_ids(read.entity, context), read.signals, context.as_of_s
-            )
-            for read in plan.reads[1:]
+            name: {priority: self._handler(method, priority is Priority.LIVE) for priority in Priority}
+            for method, (name, _) in REQUESTS.items()
         }
 
-    async def _compute(self, call: Call, plan: Plan, length: int, work: Callable[[], ResultT]) -> ResultT:
-        """Runs pure work here or, if it is long, on a thread (the kernels release the GIL)."""
-        if plan.cost(length) <= INLINE_COST:
-            return work()
-        service_ns = call.known.service_ns[0] if call.known is not None else 0.0
-        here = self._gate.runs_here(service_ns, call.live)
+    def _handler(self, method: Method, live: bool) -> Handler:
+        name = f"{RANKING}/{REQUESTS[method][0]}"
+        ladder = method is not Method.SCORE
+        dispatcher, gate, admission = self._dispatcher, self._gate, self._gate.admission
+
+        # A plain coroutine function: grpc.aio would put an object with an async __call__ on a thread.
+        async def handle(data: bytes, context: Any) -> bytes:
+            start_ns = time.perf_counter_ns()  # CLOCK_MONOTONIC, as the kernel's deadlines
+            request_id = f"{random.getrandbits(128):032x}"
+            span: RootSpan | None = None
+            dispatcher.call_count += 1
+            dispatcher.in_flight += 1
+            try:
+                if dispatcher.tracer is not None:
+                    span = dispatcher.tracer.begin(context.invocation_metadata())
+                left_s = context.time_remaining()
+                left_ns = dispatcher.default_deadline_ns if left_s is None else int(left_s * 1e9)
+                known = admission.cost_class(method, len(data))
+                decision = gate.admit(known, live, ladder, left_ns, start_ns)
+                if decision < 0:
+                    call = Call(name, start_ns, None, None, span, request_id)
+                    return dispatcher.refuse(call, context, gate.refusal(Refusal(decision)))
+                rung = decision & RUNG_BITS
+                done = self._ranker.rank(
+                    method,
+                    data,
+                    request_id=request_id,
+                    now_s=time.time(),
+                    deadline_ns=None if left_ns is None else start_ns + left_ns,
+                    inline_cost=INLINE_NS,
+                    max_rescored=None if not rung else known.fewer() if rung == Rung.FEWER else 0,
+                    degradation=_DEGRADATIONS[decision],
+                    with_stages=span is not None,
+                )
+                waited_ns = 0
+                if isinstance(done, Pending):
+                    done, waited_ns = await self._run_long(done, known.service_ns[rung], live)
+                if done.fault is None:
+                    known.note(rung, time.perf_counter_ns() - start_ns - waited_ns, done.rescored_count)
+                    if span is None and not done.list_faults:
+                        return done.answer
+                call = Call(name, start_ns, None, None, span, done.request_id)
+                return self._end(method, call, context, data, done)
+            except asyncio.CancelledError as error:
+                call = Call(name, start_ns, None, None, span, request_id)
+                if was_cancelled():
+                    dispatcher.end(call, "CANCELLED")
+                    raise
+                call.request_id = _sent_id(method, data) or request_id
+                return dispatcher.fail(call, context, error)
+            except Exception as error:
+                if not isinstance(error, OverloadedError):
+                    request_id = _sent_id(method, data) or request_id
+                return dispatcher.fail(Call(name, start_ns, None, None, span, request_id), context, error)
+            finally:
+                dispatcher.in_flight -= 1
+
+        return handle
+
+    async def _run_long(self, pending: Pending, service_ns: float, live: bool) -> tuple[Ranked, int]:
+        """The rest of a long call: on a thread (the kernel releases the GIL) or here, and the ns it waited."""
+        service_ns = service_ns or pending.cost
+        here = self._gate.runs_here(service_ns, live)
         if here is None:
-            retry_after_ms = self._gate.admission.retry_after_ms()
-            raise OverloadedError("all threads are taken, and so is the room before them", retry_after_ms / 1e3)
+            retry_after_s = self._gate.admission.retry_after_ms() / 1e3
+            raise OverloadedError("all threads are taken, and so is the room before them", retry_after_s)
         if here:
-            return work()
-        result, waited_ns = await self._gate.pool.run(work, service_ns)
-        call.waited_ns += waited_ns
-        return result
+            return pending.run(), 0
+        return await self._gate.pool.run(pending.run, service_ns)
+
+    def _end(self, method: Method, call: Call, context: Any, data: bytes, done: Ranked) -> bytes:
+        """What is rare: a call that is traced, or has faults."""
+        if call.span is not None:
+            ranking_spans.note(call, method, REQUESTS[method][1], data, done)
+        if done.fault is not None:
+            call.request_id = done.fault.request_id or call.request_id
+            return self._dispatcher.fail(call, context, self._error(done.fault, method, data))
+        answer = self._splice(method, call, done, data) if done.list_faults else done.answer
+        self._dispatcher.end(call, "OK")
+        return answer
+
+    def _error(self, fault: faults.RankFault, method: Method, data: bytes) -> Exception:
+        if fault.kind == faults.MALFORMED:
+            return malformed(data, REQUESTS[method][1])
+        return faults.to_error(fault)
+
+    def _splice(self, method: Method, call: Call, done: Ranked, data: bytes) -> bytes:
+        """The answer to a batch some of whose lists have failed: their errors put where they belong."""
+        pieces, last = [], 0
+        for _, offset, fault in done.list_faults:
+            status = self._dispatcher.explain(call, self._error(fault, method, data), fault.request_id)
+            failed = pb.BatchRankResponse(results=[pb.BatchRankResponse.Result(error=status)])
+            pieces += [done.answer[last:offset], failed.SerializeToString()]
+            last = offset
+        if call.span is not None:
+            # The call itself has not failed.
+            call.attributes.pop(names.ERROR_REASON, None)
+            call.attributes[names.LISTS_FAILED] = len(done.list_faults)
+        return b"".join([*pieces, done.answer[last:]])
 
 
-def _note_request(call: Call, plan: Plan, request: pb.RankRequest | pb.ScoreRequest, candidates: int) -> None:
-    """The root span's attributes. Only for sampled calls; before checks, so that refused calls have them, too."""
-    attributes: dict[str, AttributeValue] = {
-        names.PROFILE: plan.profile.name,
-        names.PROFILE_VERSION: plan.versions.profile,
-        names.SCHEMA_VERSION: plan.versions.schema,
-        names.CANDIDATES: candidates,
-    }
-    if plan.versions.model:
-        attributes[names.MODEL_VERSION] = plan.versions.model
-    if 0 < request.surface < len(decode.SURFACES):
-        attributes[names.SURFACE] = decode.SURFACES[request.surface]
-    if request.user.session_id and len(request.user.session_id) <= decode.MAX_TRACED_CHARS:
-        attributes[names.SESSION_ID] = request.user.session_id
-    if len(request.labels) <= MAX_LABELS:
-        for key, value in request.labels.items():
-            attributes[names.LABEL_PREFIX + key[: decode.MAX_TRACED_CHARS]] = value[: decode.MAX_TRACED_CHARS]
-    call.attributes.update(attributes)
-
-
-def _note_stages(
-    call: Call,
-    plan: Plan,
-    times: Sequence[StageTime],
-    missing: int,
-    more: Mapping[str, AttributeValue] | None = None,
-) -> None:
-    """One child span per stage, with what it worked on and which version of what did the work."""
-    for stage in times:
-        attributes: dict[str, AttributeValue] = {names.CANDIDATES: stage.candidate_count, **(more or {})}
-        if stage.stage == stages.RETRIEVE:
-            attributes[names.MISSING] = missing
-            attributes[names.SCHEMA_VERSION] = plan.versions.schema
-        elif stage.stage == stages.MODEL and plan.versions.model:
-            attributes[names.MODEL_VERSION] = plan.versions.model
-        else:
-            attributes[names.PROFILE_VERSION] = plan.versions.profile
-        call.stages.append(Stage(stage.stage, stage.start_ns, stage.end_ns, attributes))
+def _sent_id(method: Method, data: bytes) -> str:
+    """The caller's id of a call that failed before it was told: only then is the request parsed for it."""
+    try:
+        message: Any = REQUESTS[method][1].FromString(data)
+    except DecodeError:
+        return ""
+    sent: str = (message.common if method is Method.BATCH_RANK else message).request_id
+    return sent if len(sent.encode()) <= MAX_REQUEST_ID_BYTES else ""

@@ -20,8 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from rankd.errors import DeadlinePassedError, Reason, RequestError
-from rankd.server.admission import RUNG_BITS, CostClass, Refusal
-from rankd.server.gate import Gate, Priority
+from rankd.server.gate import Priority
 from rankd.server.status import Refused, to_status, trailers
 from rankd.server.wire_fault import find_fault
 from rankd.telemetry import names
@@ -41,7 +40,7 @@ RequestT = TypeVar("RequestT", bound=Message)
 class Call:
     """A call while it runs. Times are perf_counter_ns. `timeout_s` is the server's default, for a call
     that came without a deadline. `span` is None unless the call is sampled: then nothing need be put
-    into `attributes` and `stages`. `known`: what admission knows of its like; `waited_ns`: for a thread."""
+    into `attributes` and `stages`."""
 
     method: str
     start_ns: int
@@ -51,9 +50,6 @@ class Call:
     request_id: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
-    live: bool = True
-    known: CostClass | None = None
-    waited_ns: int = 0
 
     def name_request(self, request_id: str) -> str:
         """Takes the caller's id of the call, or makes one: 32 hex digits."""
@@ -91,72 +87,59 @@ class Dispatcher:
         """The deadline of calls that begin from now on without one; None: none."""
         self._default_deadline_ns = None if default_deadline_ms is None else int(default_deadline_ms * 1e6)
 
-    def handler(
-        self,
-        method: str,
-        request_type: type[RequestT],
-        run: Run[RequestT],
-        gate: Gate | None = None,
-        number: int = 0,
-        live: bool = True,
-    ) -> Handler:
-        """The handler of `method` ("rankd.v1.RankingService/Rank") for grpc.aio, without (de)serializers.
+    @property
+    def default_deadline_ns(self) -> int | None:
+        """What `set_default_deadline` has set."""
+        return self._default_deadline_ns
 
-        `number`: of the method at the gate; without a gate every call is taken.
-        """
+    def handler(self, method: str, request_type: type[RequestT], run: Run[RequestT]) -> Handler:
+        """The handler of `method` ("rankd.v1.SignalService/GetSignals") for grpc.aio, without (de)serializers."""
 
         # A plain coroutine function: grpc.aio would put an object with an async __call__ on a thread.
         async def handle(data: bytes, context: Any) -> bytes:
             call = self._begin(method, context)
             self.call_count += 1
-            decision = 0
-            if gate is not None:
-                call.live = live
-                call.known = gate.admission.cost_class(number, len(data))
-                left_ns = None if call.deadline_ns is None else call.deadline_ns - call.start_ns
-                decision = gate.admit(call.known, live, False, left_ns, call.start_ns)
-                if decision < 0:
-                    return self._refuse(call, context, gate.refusal(Refusal(decision)))
             self.in_flight += 1
-            self.call_count += 1
-            status: status_pb2.Status | None = None
-            answer = b""
             try:
                 answer = await self._answer(call, request_type, data, run)
             except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    self._end(call, "CANCELLED", None)
+                if was_cancelled():
+                    self.end(call, "CANCELLED")
                     raise
-                # Something inside was cancelled, not the call: gRPC would leave the caller waiting.
-                status = self.explain(call, error, call.request_id)
+                return self.fail(call, context, error)
             except Exception as error:
-                status = self.explain(call, error, call.request_id)
+                return self.fail(call, context, error)
             finally:
                 self.in_flight -= 1
-            if status is not None:
-                _send(context, Refused(status.code, status.message, trailers(status)))
-            elif call.known is not None:
-                took_ns = time.perf_counter_ns() - call.start_ns - call.waited_ns
-                call.known.note(decision & RUNG_BITS, took_ns, 0)
-            self._end(call, "OK" if status is None else code_pb2.Code.Name(status.code), status)
+            self.end(call, "OK")
             return answer
 
         return handle
 
-    def _refuse(self, call: Call, context: Any, refused: Refused) -> bytes:
-        """Nothing is read, nothing made: the answer is at hand."""
-        _send(context, refused)
+    def fail(self, call: Call, context: Any, error: BaseException) -> bytes:
+        """Answers a call with an error: a status, no text of the inside. Returns what the handler then returns."""
+        status = self.explain(call, error, call.request_id)
+        self._send(context, Refused(status.code, status.message, trailers(status)))
+        self.end(call, code_pb2.Code.Name(status.code), status.message)
+        return b""
+
+    def refuse(self, call: Call, context: Any, refused: Refused) -> bytes:
+        """Answers a call that nothing was read of: all is at hand."""
+        self._send(context, refused)
         held = self._refusals.admit()
         name = code_pb2.Code.Name(refused.code)
         if held is not None:
             logger.info("%s refused: %s: %s%s", call.method, name, refused.message, held, extra=call.log_context())
         if call.span is not None:
-            call.attributes[names.ERROR_REASON] = (
-                "OVERLOADED" if refused.code == code_pb2.RESOURCE_EXHAUSTED else "DEADLINE_EXCEEDED"
-            )
-            self._end(call, name, None)
+            call.attributes[names.ERROR_REASON] = refused.reason
+            self.end(call, name, refused.message)
         return b""
+
+    @staticmethod
+    def _send(context: Any, refused: Refused) -> None:
+        context.set_code(_STATUS_CODES[refused.code])
+        context.set_details(refused.message)
+        context.set_trailing_metadata(refused.trailers)
 
     def _begin(self, method: str, context: Any) -> Call:
         start_ns = time.perf_counter_ns()
@@ -201,7 +184,8 @@ class Dispatcher:
             call.attributes[names.ERROR_REASON] = reason_of(status)
         return status
 
-    def _end(self, call: Call, code: str, status: status_pb2.Status | None) -> None:
+    def end(self, call: Call, code: str, message: str = "") -> None:
+        """Queues the span of a sampled call."""
         if call.span is None or self.tracer is None:
             return
         attributes: dict[str, AttributeValue] = {
@@ -211,16 +195,15 @@ class Dispatcher:
         }
         if code != "OK":
             attributes[names.ERROR_TYPE] = code
-        self.tracer.end(
-            call.span,
-            call.method,
-            call.start_ns,
-            time.perf_counter_ns(),
-            attributes,
-            call.stages,
-            code,
-            status.message if status is not None else "",
-        )
+        end_ns = time.perf_counter_ns()
+        self.tracer.end(call.span, call.method, call.start_ns, end_ns, attributes, call.stages, code, message)
+
+
+def was_cancelled() -> bool:
+    """Whether a CancelledError is the call's own: then gRPC must see it again (it leaks where it does not).
+    Otherwise something inside was cancelled, and gRPC would leave the caller waiting."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def parse(request_type: type[RequestT], data: bytes) -> RequestT:
@@ -228,21 +211,20 @@ def parse(request_type: type[RequestT], data: bytes) -> RequestT:
     try:
         return request_type.FromString(data)
     except DecodeError:
-        fault = find_fault(data, request_type.DESCRIPTOR)
-        name = request_type.DESCRIPTOR.full_name
-        raise RequestError.one(Reason.MALFORMED_MESSAGE, fault.field, f"a {name}", fault.problem) from None
+        raise malformed(data, request_type) from None
+
+
+def malformed(data: bytes, request_type: type[Message]) -> RequestError:
+    """The error for bytes that are no message of the type."""
+    fault = find_fault(data, request_type.DESCRIPTOR)
+    name = request_type.DESCRIPTOR.full_name
+    return RequestError.one(Reason.MALFORMED_MESSAGE, fault.field, f"a {name}", fault.problem)
 
 
 def reason_of(status: status_pb2.Status) -> str:
     """The ErrorInfo's reason."""
     info = error_details_pb2.ErrorInfo()
     return info.reason if status.details and status.details[0].Unpack(info) else ""
-
-
-def _send(context: Any, refused: Refused) -> None:
-    context.set_code(_STATUS_CODES[refused.code])
-    context.set_details(refused.message)
-    context.set_trailing_metadata(refused.trailers)
 
 
 if TYPE_CHECKING:

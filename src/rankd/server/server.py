@@ -21,6 +21,7 @@ from typing import Any, Final
 import grpc
 
 from rankd.ranking.plan import Plan
+from rankd.ranking.ranker import Ranker
 from rankd.server.configuration import Configuration
 from rankd.server.gate import RANKING_METHODS, Gate, Priority
 from rankd.server.health import RANKING, SIGNALS, Health, HealthPort
@@ -31,7 +32,7 @@ from rankd.server.signal_service import SignalService
 from rankd.signals.store import SignalStore
 from rankd.telemetry import names
 from rankd.telemetry.tracing import Tracer
-from rankd.v1 import ranking_pb2, signals_pb2
+from rankd.v1 import signals_pb2
 from rankd.workspace import Settings
 
 logger = logging.getLogger("rankd.server")
@@ -109,8 +110,8 @@ class Server:
         limits = self._settings.limits
         self._store = store
         self._gate = Gate(self._settings.admission, RANKING_METHODS, self._cpus)
-        self._ranking = RankingService(plans, store, limits, self._dispatcher, self._gate)
-        handlers = _handlers(self._dispatcher, self._ranking, SignalService(store, limits), self._gate)
+        self._ranking = RankingService(Ranker(plans, store, limits), self._dispatcher, self._gate)
+        handlers = _handlers(self._dispatcher, self._ranking, SignalService(store, limits))
         server = new_server(self._settings, [*handlers, self._health.handlers(watch_only=True)], self._shared_port)
         self.port = bind(server, self._settings.listen_address, "server.listen", self._shared_port)
         address = self._settings.listen_address
@@ -126,8 +127,8 @@ class Server:
         """Calls that begin from now on are answered by another configuration; those in flight end with theirs."""
         self._settings = configuration.workspace.settings.server
         self._dispatcher.set_default_deadline(self._settings.default_deadline_ms)
-        if self._ranking is not None:
-            self._ranking.replace(configuration.plans)
+        if self._ranking is not None and self._store is not None:
+            self._ranking.replace(Ranker(configuration.plans, self._store, self._settings.limits))
 
     def hurry(self) -> None:
         """Makes a drain that waits, or begins later, not wait any longer."""
@@ -169,35 +170,14 @@ class Server:
 
 
 def _handlers(
-    dispatcher: Dispatcher, ranking: RankingService, signals: SignalService, gate: Gate
+    dispatcher: Dispatcher, ranking: RankingService, signals: SignalService
 ) -> list[grpc.GenericRpcHandler[Any, Any]]:
     """The two services as generic handlers: bytes in, bytes out."""
-    ranked: list[tuple[str, Any, Any]] = [
-        ("Rank", ranking_pb2.RankRequest, ranking.rank),
-        ("BatchRank", ranking_pb2.BatchRankRequest, ranking.batch_rank),
-        ("Score", ranking_pb2.ScoreRequest, ranking.score),
-    ]
     written: list[tuple[str, Any, Any]] = [
         ("WriteSignals", signals_pb2.WriteSignalsRequest, signals.write_signals),
         ("GetSignals", signals_pb2.GetSignalsRequest, signals.get_signals),
         ("DeleteSignals", signals_pb2.DeleteSignalsRequest, signals.delete_signals),
         ("DescribeSchema", signals_pb2.DescribeSchemaRequest, signals.describe_schema),
     ]
-    return [
-        ServiceHandlers(
-            RANKING,
-            {
-                name: {
-                    priority: dispatcher.handler(
-                        f"{RANKING}/{name}", kind, run, gate, number, priority is Priority.LIVE
-                    )
-                    for priority in Priority
-                }
-                for number, (name, kind, run) in enumerate(ranked)
-            },
-        ),
-        ServiceHandlers(
-            SIGNALS,
-            {name: {Priority.LIVE: dispatcher.handler(f"{SIGNALS}/{name}", kind, run)} for name, kind, run in written},
-        ),
-    ]
+    by_name = {name: {Priority.LIVE: dispatcher.handler(f"{SIGNALS}/{name}", kind, run)} for name, kind, run in written}
+    return [ServiceHandlers(RANKING, ranking.handlers()), ServiceHandlers(SIGNALS, by_name)]

@@ -71,12 +71,14 @@ class Refused(NamedTuple):
     code: int
     message: str
     trailers: tuple[tuple[str, str | bytes], ...]
+    reason: str = ""
 
 
 def refused(error: OverloadedError | DeadlinePassedError) -> Refused:
     """The whole answer to a call that is not worked on; it names no request."""
     status, _ = to_status(error, "")
-    return Refused(status.code, status.message, trailers(status))
+    reason = Reason.OVERLOADED if isinstance(error, OverloadedError) else Reason.DEADLINE_EXCEEDED
+    return Refused(status.code, status.message, trailers(status), reason.name)
 
 
 def trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
