@@ -150,10 +150,21 @@ class ConcurrencyLimit:
     """How many calls may be at the threads, waiting or running.
 
     Additive increase, multiplicative decrease (Chiu and Jain 1989) on CoDel's signal: the least time
-    that a call of the interval waited. Above `target_ns` the queue never emptied: the limit shrinks.
+    that a call of the interval waited. Above `target_ns` the queue never emptied: it is `standing`, and
+    the limit shrinks.
     """
 
-    __slots__ = ("_ends_ns", "_least", "_least_wait_ns", "_most", "_target_ns", "_touched", "_waits", "limit")
+    __slots__ = (
+        "_ends_ns",
+        "_least",
+        "_least_wait_ns",
+        "_most",
+        "_target_ns",
+        "_touched",
+        "_waits",
+        "limit",
+        "standing",
+    )
 
     def __init__(self, least: int, most: int, target_ns: float) -> None:
         self._least = least
@@ -164,6 +175,7 @@ class ConcurrencyLimit:
         self._touched = False
         self._ends_ns = 0
         self.limit = float(most)
+        self.standing = False
 
     def touch(self) -> None:
         """A call found the limit reached."""
@@ -176,7 +188,8 @@ class ConcurrencyLimit:
         self._waits += 1
         if now_ns < self._ends_ns:
             return
-        if self._least_wait_ns > self._target_ns:
+        self.standing = self._least_wait_ns > self._target_ns
+        if self.standing:
             self.limit = max(float(self._least), self.limit * 0.8)
         elif self._touched:
             self.limit = min(float(self._most), self.limit + 1.0)
@@ -287,7 +300,8 @@ class Admission:
     def look(self, now_ns: int, busy_ns: int) -> None:
         """Measures pressure. `busy_ns`: how long the event loop has run or wanted to, since any fixed time."""
         wall_ns = now_ns - self._looked_ns
-        share = 1.0 if self._full else min(1.0, (busy_ns - self._busy_ns) / wall_ns)
+        waiting = self._full or (self.limit.standing and self.at_threads > self._threads)
+        share = 1.0 if waiting else min(1.0, (busy_ns - self._busy_ns) / wall_ns)
         self.busy += min(1.0, wall_ns / SMOOTHED_NS) * (share - self.busy)
         steps = wall_ns / PRESSURE_TURN_NS
         if self.busy >= BUSY_HIGH:
