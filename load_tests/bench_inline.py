@@ -19,10 +19,9 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 
-from rankd.server.run import loop_factory
-
 from rankd.server.admission import Admission
 from rankd.server.compute_pool import ComputePool
+from rankd.server.role import loop_factory
 from rankd.workspace import AdmissionSettings
 
 LENGTHS_US = (50, 100, 200, 500, 1_000, 2_000, 5_000)
@@ -67,10 +66,9 @@ class Wait:
 
     def end(self) -> float:
         """The last turn; µs."""
-        self.look()
-        assert self._handle is not None
-        self._handle.cancel()
-        return self.longest_ns / 1e3
+        if self._handle is not None:
+            self._handle.cancel()
+        return max(self.longest_ns, time.perf_counter_ns() - self._last_ns) / 1e3
 
 
 async def longest_wait_us(call: Callable[[], Awaitable[object]], calls: int) -> float:
