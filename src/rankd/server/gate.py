@@ -16,7 +16,8 @@ RANKING_METHODS: Final = 3
 """Rank, BatchRank and Score, numbered from 0."""
 
 INLINE_NS: Final = 1_000_000
-"""Calls that take longer go to a thread."""
+"""Calls that are estimated to take longer go to a thread: from here on the hop is at most a tenth of a call
+(`python load_tests/bench_inline.py`; the table is in docs/performance.md)."""
 
 MOST_INLINE_NS: Final = 10_000_000
 """The longest call that the event loop runs itself when no thread is free for it. Of longer ones a refusal is
