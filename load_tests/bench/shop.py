@@ -58,9 +58,11 @@ def write_workspace(
     *,
     base: str | None = None,
     signals: int = 0,
+    profiles: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
 ) -> None:
-    """A workspace with a model and a profile, both named by the shape, for each; `signals`: at least so many."""
+    """A workspace with a model and a profile, both named by the shape, for each; `signals`: at least so many;
+    `profiles`: more of them."""
     (folder / "models").mkdir(parents=True)
     for shape in shapes:
         train_forest(shape, folder / "models" / f"{forest_name(shape)}.txt")
@@ -69,7 +71,8 @@ def write_workspace(
         "version": 1,
         "schema": {"item": dict.fromkeys(signal_names(count), "f32")},
         "models": {forest_name(shape): {"file": f"models/{forest_name(shape)}.txt"} for shape in shapes},
-        "profiles": {forest_name(shape): profile(shape.features, forest_name(shape), base) for shape in shapes},
+        "profiles": {forest_name(shape): profile(shape.features, forest_name(shape), base) for shape in shapes}
+        | dict(profiles or {}),
     }
     write_document(folder, document, server)
 
