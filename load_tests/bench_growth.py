@@ -4,9 +4,9 @@
     make bench-growth BENCH_ARGS="--write docs"    # and into docs/performance.md, with the plots
     make bench-growth BENCH_ARGS="--quick"         # little of everything: shows that it works
 
-Every point is the server's CPU per call, the median over rounds in which all points are measured in turns. Workers: each
-is given the same load; what a call then costs, beside what it costs with one worker, is how much they are in each
-other's way.
+Every point is the server's CPU per call, the median over rounds in which all points are measured in turns. Workers:
+each is given the same load; what a call then costs, beside what it costs with one worker, is how much they are in
+each other's way.
 """
 
 from __future__ import annotations
