@@ -19,8 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import processes, report, shop
@@ -105,14 +104,15 @@ def measure_workers(folder: Path, effort: Effort, call_s: float, say: Callable[[
     lists = [shop.choose_items(effort.items, WORKER_CANDIDATES, seed) for seed in range(16)]
     requests = [shop.rank_request(name, one, page_size=10) for one in lists]
     found: dict[int, list[float]] = {count: [] for count in WORKERS}
-    with Generator() as generator, ExitStack() as stack:
-        servers = {count: stack.enter_context(processes.rankd(folder, workers=count)) for count in WORKERS}
-        for _ in range(effort.worker_rounds):
-            for count, server in servers.items():
-                rate = count * effort.load / call_s
+    with Generator() as generator:
+        for count in [*WORKERS] * effort.worker_rounds:  # one after another: they share the data directory
+            with processes.rankd(folder, workers=count) as server:
                 stream = Stream("rank", requests)
+                asked = Offer(server.target, [stream], 50.0, 0.2, 5.0, channels=8 * count)
+                generator.run(asked)  # warms up
                 before = server.cpu_s()
-                outcome = generator.run(Offer(server.target, [stream], rate, effort.worker_s, 1.0, channels=8 * count))
+                rate = count * effort.load / call_s
+                outcome = generator.run(replace(asked, rate=rate, seconds=effort.worker_s))
                 if outcome.failed:
                     say(f"  {count} workers: {outcome.statuses()}")
                 found[count].append((server.cpu_s() - before) / len(outcome.code) * 1e6)

@@ -177,7 +177,7 @@ def start(
     try:
         _wait_for_port(process, health_port or port)
         if health_port is not None:
-            _wait_for_serving(f"127.0.0.1:{health_port}")
+            _wait_for_serving(process, f"127.0.0.1:{health_port}")
         server.ready_s = time.perf_counter() - started
         server.find_workers()
     except BaseException:
@@ -222,14 +222,21 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int) -> None:
     raise TimeoutError(f"nobody listens on port {port} after {START_TIMEOUT_S:g} s")
 
 
-def _wait_for_serving(target: str) -> None:
-    with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        request = health_pb2.HealthCheckRequest()
-        watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=START_TIMEOUT_S, wait_for_ready=True)
-        for status in watch:
-            if status.status == health_pb2.HealthCheckResponse.SERVING:
-                watch.cancel()
-                return
+def _wait_for_serving(process: subprocess.Popen[bytes], target: str) -> None:
+    """Watches; again if the watch ends, because what answers health may itself be started anew."""
+    deadline = time.perf_counter() + START_TIMEOUT_S
+    while (left_s := deadline - time.perf_counter()) > 0:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {process.returncode} before it served")
+        with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            request = health_pb2.HealthCheckRequest()
+            watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=left_s, wait_for_ready=True)
+            with contextlib.suppress(grpc.RpcError):
+                for status in watch:
+                    if status.status == health_pb2.HealthCheckResponse.SERVING:
+                        watch.cancel()
+                        return
+        time.sleep(0.01)
     raise TimeoutError(f"{target} never said SERVING")
 
 
