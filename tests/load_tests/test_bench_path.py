@@ -34,6 +34,10 @@ def test_quick_run(tmp_path: Path) -> None:
     assert set(line["echo"]) == {"10", "100", "1000"}
     assert set(line["fastapi"]) == {"100", "1000"}
     assert all(ratio > 0 for ratio in [*line["echo"].values(), *line["fastapi"].values()])
+    assert line["lookup_ns"] > 0
+    assert line["memory_ratio"] > 1
+    assert line["restart_s"] > 0
+    assert line["worker_mb"] is not None
     written = readme.read_text(encoding="utf-8")
     assert "old" not in written
     assert written.startswith("before\n")
