@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -111,3 +114,29 @@ async def test_what_a_thread_still_does_for_a_caller_that_left_counts() -> None:
         let_go.set()
         await until(lambda: server.in_flight == 0)
         assert (admission_of(server).at_threads, admission_of(server).backlog_ns) == (0, 0.0)
+
+
+def resident_kb() -> int:
+    """Of this process: server and client."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4
+
+
+async def test_thousands_of_random_cancellations_leave_nothing() -> None:
+    choose = random.Random(1)
+    async with running() as (server, client):
+        hook(server, lambda: time.sleep(choose.random() * 0.002), on_thread=True)
+        seen: list[tuple[int, int]] = []
+        for _ in range(4):
+            for _ in range(25):
+                calls = [client.ranking.Rank(REQUEST, metadata=choose.choice([(), BATCH])) for _ in range(20)]
+                waiting = [asyncio.ensure_future(call.code()) for call in calls]
+                await asyncio.sleep(choose.random() * 0.01)
+                for call in choose.sample(calls, 14):
+                    call.cancel()
+                await asyncio.gather(*waiting)
+            await until(lambda: server.in_flight == 0)
+            gc.collect()
+            seen.append((threading.active_count(), resident_kb()))
+        assert admission_of(server).at_threads == 0
+        assert seen[-1][0] <= seen[0][0]
+        assert seen[-1][1] <= seen[1][1] + 4_096, seen
