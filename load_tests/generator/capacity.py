@@ -59,7 +59,7 @@ def find_capacity(
     for step in range(steps):
         # Capacity is usually near the bound: the first look is there, then halves.
         rate = bound * 0.85 if step == 0 else (low + high) / 2
-        outcome = generator.run(replace(offer, rate=rate, seed=step + 1))
+        outcome = generator.run_on_time(replace(offer, rate=rate, seed=step + 1), objective.lag_ms)
         good = keeps_up(outcome, objective)
         say(
             f"  {rate:,.0f}/s: p99 {outcome.latency_ms(99):.1f} ms, {outcome.failed} failed, "

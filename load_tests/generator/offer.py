@@ -157,9 +157,13 @@ class Outcome:
         order = np.argsort(-counts)
         return {NAMES[int(codes[i])]: int(counts[i]) for i in order}
 
+    def is_on_time(self, limit_ms: float) -> bool:
+        """Whether 99 of 100 calls left at most limit_ms late."""
+        return self.lag_ms(99) <= limit_ms
+
     def check_generator(self, limit_ms: float) -> None:
         """GeneratorError if it could not keep up: 1 % of the calls left more than limit_ms late."""
-        if self.lag_ms(99) > limit_ms:
+        if not self.is_on_time(limit_ms):
             raise GeneratorError(
                 f"the generator sent 1 % of {self.offer.rate:,.0f} calls/s {self.lag_ms(99):.0f} ms late or later "
                 f"(limit {limit_ms:g} ms): it, not the server, is the limit"

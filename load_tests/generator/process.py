@@ -50,6 +50,15 @@ class Generator:
         self.start(offer)
         return self.result()
 
+    def run_on_time(self, offer: Offer, lag_ms: float, tries: int = 3) -> Outcome:
+        """`run`, again where the generator was late: something else may have had its core for a moment. The last
+        outcome, late or not: what is late counts against the server, since latencies start when calls were due."""
+        for left in reversed(range(tries)):
+            outcome = self.run(offer)
+            if outcome.is_on_time(lag_ms) or not left:
+                break
+        return outcome
+
     def __enter__(self) -> Self:
         return self
 

@@ -136,9 +136,8 @@ def _overload(
 ) -> Overload:
     asked = replace(offer, rate=factor * capacity, seconds=effort.overload_s, after=(capacity / 2, effort.recovery_s))
     with Probes(server.health_target) as probes:
-        outcome = generator.run(asked)
+        outcome = generator.run_on_time(asked, effort.objective.lag_ms)
     during = outcome.part(0.0, asked.seconds)
-    during.check_generator(effort.objective.lag_ms)
     result = Overload(factor, during, outcome.recovered_s(asked.seconds), probes)
     say(f"  {factor}x: {during.goodput / capacity:.0%} of capacity; {during.statuses()}; {probes.failed} probes failed")
     return result
@@ -147,8 +146,8 @@ def _overload(
 def _mix(generator: Generator, offer: Offer, capacity: float, effort: Effort, say: Say) -> Outcome:
     requests = offer.streams[0].requests
     streams = [Stream(name, requests, share=0.5, metadata=(("rankd-priority", name),)) for name in ("live", "batch")]
-    outcome = generator.run(replace(offer, streams=streams, rate=3 * capacity, seconds=effort.priority_s))
-    outcome.check_generator(effort.objective.lag_ms)
+    asked = replace(offer, streams=streams, rate=3 * capacity, seconds=effort.priority_s)
+    outcome = generator.run_on_time(asked, effort.objective.lag_ms)
     say(
         f"  half live, half batch at 3x: live {outcome.share_good('live'):.1%}, batch {outcome.share_good('batch'):.1%}"
     )
