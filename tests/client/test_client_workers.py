@@ -56,7 +56,7 @@ async def until_replaced(server: ServerProcess, name: str, pid: int) -> None:
 async def test_workers_that_end_fail_no_call(tmp_path: Path, number: int) -> None:
     (tmp_path / "rankd.yaml").write_text(WORKSPACE)
     done, failures, stop = 0, [], asyncio.Event()
-    with ServerProcess(tmp_path) as server:
+    with ServerProcess(tmp_path, RANKD_SERVER__WORKERS="2") as server:
         await asyncio.to_thread(server.wait_ready)
         async with AsyncClient(server.address, timeout_s=10) as client:
 
