@@ -33,7 +33,7 @@ class Capacity:
 
 
 def keeps_up(outcome: Outcome, objective: Objective = OBJECTIVE) -> bool:
-    """Whether the objective was met. GeneratorError if the generator did not keep up itself."""
+    """Whether the objective was met. GeneratorError if the generator did not keep up itself: the run says nothing."""
     outcome.check_generator(objective.lag_ms)
     left_out = outcome.failed / len(outcome.code) + outcome.degraded_share
     return outcome.latency_ms(99) <= objective.p99_ms and left_out <= objective.failed_share
