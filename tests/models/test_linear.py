@@ -62,7 +62,6 @@ def test_what_is_missing_is_left_out_or_replaced() -> None:
     assert replaced.score(rows).tolist() == [[110.5, 100.5, 13.5]]
     assert replaced.feature_names == ("price", "ctr")
     assert replaced.output_names == ("score",)
-    assert replaced.cost(10) == 20
 
 
 def test_infinities_follow_the_sum() -> None:

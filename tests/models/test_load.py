@@ -20,6 +20,7 @@ def test_lightgbm_file(tmp_path: Path) -> None:
     booster("regression").save_model(path)
     model = load_model(ModelSpec("ctr", str(path), "lightgbm"))
     assert isinstance(model.scorer, ForestScorer)
+    assert 0 < model.row_ns < 1e9
     assert (model.name, model.version) == ("ctr", "ctr@" + hashlib.sha256(path.read_bytes()).hexdigest()[:12])
     names = tuple("abcdefg")
     assert load_model(ModelSpec("ctr", str(path), "lightgbm", names)).scorer.feature_names == names

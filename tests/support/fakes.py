@@ -41,9 +41,6 @@ class FakeScorer:
         assert matrix.shape[0] == len(self.feature_names)
         return np.atleast_2d(self.compute(matrix)).astype(np.float64)
 
-    def cost(self, rows: int) -> float:
-        return float(rows)
-
 
 class Weighted(LinearScorer):
     """A weighted sum that says what it costs: whether calls run on the loop or on a thread."""
@@ -51,6 +48,3 @@ class Weighted(LinearScorer):
     def __init__(self, weights: Mapping[str, float], cost_per_row: float = 1.0) -> None:
         super().__init__(weights, 0.0, "identity", {})
         self._cost_per_row = cost_per_row
-
-    def cost(self, rows: int) -> float:
-        return rows * self._cost_per_row

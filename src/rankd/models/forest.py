@@ -83,7 +83,3 @@ class ForestScorer:
                 except ShapError as error:
                     raise ExplanationError(f"cannot explain: {error}") from None
             return self._shap
-
-    def cost(self, rows: int) -> float:
-        """See Scorer.cost."""
-        return float(rows) * self.forest.trees

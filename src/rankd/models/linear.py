@@ -78,10 +78,6 @@ class LinearScorer:
         pairs[0, np.arange(len(terms)), np.arange(len(terms))] = terms
         return pairs
 
-    def cost(self, rows: int) -> float:
-        """See Scorer.cost: a weight costs about as much as a tree visit."""
-        return float(rows) * len(self._feature_names)
-
 
 def parse_linear(data: bytes | str, where: str = "model", features: Sequence[str] | None = None) -> LinearScorer:
     """The scorer of a linear model file. `features`, if given, must be the file's weights in order.

@@ -34,9 +34,6 @@ class Scorer(Protocol):
     def kernel(self) -> ScorerKernel:
         """What `score` calls; the compiled request path calls it, too."""
 
-    def cost(self, rows: int) -> float:
-        """An estimate of `score` in tree visits (rows × trees), for choosing where to run it."""
-
 
 @runtime_checkable
 class Explainer(Protocol):
@@ -63,8 +60,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model file, validated and ready. `version` is "name@" and 12 hex digits of its origin's SHA-256."""
+    """A model file, validated and ready. `version` is "name@" and 12 hex digits of its origin's SHA-256.
+
+    `row_ns`: what scoring takes for a row among many on this machine, for choosing where to run it; 0: not measured.
+    """
 
     name: str
     version: str
     scorer: Scorer
+    row_ns: float = 0.0

@@ -22,8 +22,7 @@ USER = "user"
 CANDIDATE_NS: Final = 80.0
 SIGNAL_NS: Final = 5.0
 FEATURE_NS: Final = 5.0
-VISIT_NS: Final = 4.0
-"""Of a tree or a weight, by a candidate. Rough: they decide where a call is run, on the loop or on a thread."""
+"""Rough: with what the model was measured to take they decide where a call is run, on the loop or on a thread."""
 
 
 class Versions(NamedTuple):
@@ -72,4 +71,4 @@ class Plan:
     @property
     def scored_cost(self) -> float:
         """Estimated work of the model on a candidate that it scores, ns."""
-        return 0.0 if self.model is None else VISIT_NS * self.model.scorer.cost(1)
+        return 0.0 if self.model is None else self.model.row_ns
