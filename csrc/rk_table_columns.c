@@ -50,7 +50,7 @@ static int joined_room(rk_read *read, rk_joined *joined, const rk_cell *cell, ui
 {
     enum { FIRST = 1024 };
     size_t bytes = cell->kind == RK_CELL_TEXT ? 1 : 4;
-    if (length <= joined->capacity - joined->used) return 0;
+    if (joined->data && length <= joined->capacity - joined->used) return 0; /* even an empty value lies somewhere */
     uint64_t capacity = 2 * joined->capacity + length + FIRST;
     uint8_t *data = rk_arena_array(read->arena, capacity, bytes);
     if (!data) return -1;

@@ -1,11 +1,11 @@
-/* Calls from bytes to bytes. Byte 0: the method, options and whether the rest is the request as it is or what a
- * well-formed request is made of; byte 1: profile and view. An answer can be read to its end, comes again bit for bit
+/* Calls from bytes to bytes. Byte 0: the method, options and whether the rest is the request as it is, or what a
+ * well-formed request is made of, or that with bytes changed; byte 1: profile and view. An answer can be read to its end, comes again bit for bit
  * (but for timings), and its pages hold every candidate once. */
 #define _GNU_SOURCE
 
 #include "../tests/rank_plan.h"
 
-enum { AS_IT_IS = 4, TIMED = 8, LATE = 16, LADDER = 32, PAGED = 64, ODD_COLUMNS = 128, MOST_PAGES = 4 };
+enum { AS_IT_IS = 4, TIMED = 8, LATE = 16, LADDER = 32, PAGED = 64, ODD_COLUMNS = 128, MOST_PAGES = 4, CHANGES = 4 };
 
 static rank_plans *plans;
 static rk_arena *arenas[4];
@@ -112,8 +112,16 @@ static void add_common(rank_bytes *out, input *in, uint8_t second, int method)
 
 static void make_request(rank_bytes *out, input *in, uint8_t how, uint8_t second, int method)
 {
-    if (how & AS_IT_IS) {
+    if (how & AS_IT_IS && second % 2) {
         put_raw(out, in->at, (size_t)(in->end - in->at));
+        return;
+    }
+    if (how & AS_IT_IS) {
+        make_request(out, in, how & (uint8_t)~AS_IT_IS, second, method);
+        for (int i = 0; i < CHANGES && out->length; i++) {
+            size_t at = next(in), high = next(in);
+            out->bytes[(at | high << 8) % out->length] ^= next(in);
+        }
         return;
     }
     rank_bytes part = {.length = 0};

@@ -1,5 +1,6 @@
-"""docs/kernels.md has the numbers of the sources."""
+"""Documents have the numbers of the sources: docs/kernels.md, docs/performance.md."""
 
+import json
 import re
 from pathlib import Path
 
@@ -23,3 +24,14 @@ def test_the_document_has_the_kernels_numbers() -> None:
     ):
         assert words in document
     assert (number["RK_BUNCH_TREES"], number["LANES"]) == (4, 16), "bunches of up to four, sixteen trees"
+
+
+def test_the_document_has_the_instructions_of_a_call() -> None:
+    record = json.loads((ROOT / "csrc" / "counts" / "rank.json").read_text(encoding="utf-8"))["instructions"]
+    document = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    rows = {"decode and check": "prepare", "read 20 signals": "read", "features": "features", "model, 100 × 31": "model",
+            "order": "order", "encode": "encode", "the call": "call"}  # fmt: skip
+    for label, case in rows.items():
+        numbers = [f"{record[f'{case}_{n}'] / 1000:,.0f}" for n in (100, 1000)]
+        assert f"| {label} | {numbers[0]} | {numbers[1]} |" in document
+    assert f"A call of 10 candidates takes {record['call_10'] / 1000:,.0f} thousand." in document
