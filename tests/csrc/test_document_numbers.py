@@ -29,8 +29,15 @@ def test_the_document_has_the_kernels_numbers() -> None:
 def test_the_document_has_the_instructions_of_a_call() -> None:
     record = json.loads((ROOT / "csrc" / "counts" / "rank.json").read_text(encoding="utf-8"))["instructions"]
     document = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    rows = {"decode and check": "prepare", "read 20 signals": "read", "features": "features", "model, 100 × 31": "model",
-            "order": "order", "encode": "encode", "the call": "call"}  # fmt: skip
+    rows = {
+        "decode and check": "prepare",
+        "read 20 signals": "read",
+        "features": "features",
+        "model, 100 × 31": "model",
+        "order": "order",
+        "encode": "encode",
+        "the call": "call",
+    }
     for label, case in rows.items():
         numbers = [f"{record[f'{case}_{n}'] / 1000:,.0f}" for n in (100, 1000)]
         assert f"| {label} | {numbers[0]} | {numbers[1]} |" in document
