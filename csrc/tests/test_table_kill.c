@@ -64,7 +64,8 @@ static void write_for_ever(uint64_t seed)
             if (row_upsert(table, &batch, ids, taken, stamp)) _exit(4);
             confirm(ids, taken, stamp);
         }
-        if (bound < IDS) atomic_store(&shared->bound, bound + (int)(next_random(&seed) % 3));
+        bound += (int)(next_random(&seed) % 3);
+        atomic_store(&shared->bound, bound < IDS ? bound : IDS);
     }
 }
 
