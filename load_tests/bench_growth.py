@@ -18,6 +18,7 @@ import random
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +108,8 @@ def measure_workers(folder: Path, effort: Effort, call_s: float, say: Callable[[
     with Generator() as generator:
         for count in [*WORKERS] * effort.worker_rounds:  # one after another: they share the data directory
             with processes.rankd(folder, workers=count) as server:
+                while len(server.find_workers()) < count:  # it serves from the first on
+                    time.sleep(0.1)
                 stream = Stream("rank", requests)
                 asked = Offer(server.target, [stream], 50.0, 0.2, 5.0, channels=8 * count)
                 generator.run(asked)  # warms up

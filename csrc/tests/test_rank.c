@@ -1,5 +1,5 @@
-/* rk_rank from bytes to bytes, without Python: each method, pages, the ladder, faults, texts that the caller normalises,
- * and answers against the tables and the scorer themselves. Against the Python pipeline: tests/ranking. */
+/* rk_rank from bytes to bytes, without Python: each method, pages, the ladder, faults, texts that the caller normalises.
+ * Values and orders are held against the Python pipeline by tests/ranking. */
 #define _GNU_SOURCE
 
 #include "minunit.h"
