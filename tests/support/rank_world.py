@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from support.serving import SEARCH
 
 from rankd.kernels.forest import Forest
 from rankd.models.forest import ForestScorer
@@ -41,19 +42,7 @@ SCHEMA = Schema(
     }
 )
 
-CONTEXT = {
-    c.name: c
-    for c in (
-        ContextFeature("hour", ContextKind.NUMBER),
-        ContextFeature("vip", ContextKind.BOOL),
-        ContextFeature("since", ContextKind.TIMESTAMP),
-        ContextFeature("device", ContextKind.CATEGORY),
-        ContextFeature("note", ContextKind.TEXT),
-        ContextFeature("likes", ContextKind.SET),
-        ContextFeature("taste", ContextKind.EMBEDDING, dimension=3),
-        ContextFeature("unused", ContextKind.TEXT),
-    )
-}
+CONTEXT = {**SEARCH.context, "unused": ContextFeature("unused", ContextKind.TEXT)}
 
 FEATURES = {
     "price": "item.price",

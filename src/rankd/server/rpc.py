@@ -51,12 +51,6 @@ class Call:
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
 
-    def name_request(self, request_id: str) -> str:
-        """Takes the caller's id of the call, or makes one: 32 hex digits."""
-        if request_id:
-            self.request_id = request_id
-        return self.request_id
-
     def check_deadline(self) -> None:
         """DeadlinePassedError if the time is over. Called before every piece of work."""
         if self.deadline_ns is not None and time.perf_counter_ns() >= self.deadline_ns:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankd.kernels.id_index import first_duplicate
-from rankd.signals.store import ColumnValues, MapValues, SetValues, Values, WriteBatch
+from rankd.signals.store import ColumnValues, Values, WriteBatch
 from rankd.signals.values import NO_ROWS, take
-from rankd.types.schema import Entity, SignalKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +24,6 @@ class CleanBatch:
     ids: Sequence[str]
     columns: Sequence[ColumnValues]
     written_count: int
-
-
-def category_texts(columns: Sequence[ColumnValues], entity: Entity) -> Iterator[str]:
-    """Every string of the columns that needs a code."""
-    for column in columns:
-        values = column.values
-        if isinstance(values, SetValues):
-            yield from values.members
-        elif isinstance(values, MapValues):
-            yield from values.keys
-        elif not isinstance(values, np.ndarray) and entity.signals[column.signal].kind is SignalKind.CATEGORY:
-            yield from values
 
 
 def clean(batch: WriteBatch, rejected_rows: Collection[int]) -> CleanBatch:
