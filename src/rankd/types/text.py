@@ -30,6 +30,14 @@ def query_key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def composite_id(parts: Sequence[str]) -> str:
+    """The id of a composite entity's row, of the ids it is joined of: each but the last after its length in bytes.
+
+    ["iphone", "p1"] -> "6:iphone/p1". Different parts give different ids, whatever they contain.
+    """
+    return "".join(f"{len(part.encode())}:{part}/" for part in parts[:-1]) + parts[-1]
+
+
 def stored_ids(entity: str, ids: Sequence[str]) -> Sequence[str]:
     """The ids under which rows of an entity are kept: as they are, but for those of `query`."""
     return [query_key(text) for text in ids] if entity == QUERY else ids
