@@ -134,14 +134,19 @@ class Rejection:
 class WriteResult:
     """How many rows were accepted, and which were not.
 
-    `late_count`: values that were not written because the stored ones are of a later time. `repeated_count`: rows left out
-    because their event id or the batch's write id came before; they count as written.
+    `late_count`: values that were not written because the stored ones are of a later time. `repeated`: positions of rows
+    left out because their event id or the batch's write id came before, ascending; they count as written.
     """
 
     written_count: int
     rejected: Sequence[Rejection]
     late_count: int = 0
-    repeated_count: int = 0
+    repeated: Sequence[int] = ()
+
+    @property
+    def repeated_count(self) -> int:
+        """How many rows were left out."""
+        return len(self.repeated)
 
 
 @dataclass(frozen=True, slots=True)
