@@ -72,6 +72,7 @@ class RequestLimits:
     max_write_rows: int = 10_000
     max_rows_per_entity: int = 50_000_000
     max_bytes_per_entity: int = 64 * 1024**3
+    max_read_bytes: int = 32 * 1024 * 1024
 
 
 HARD_REQUEST_LIMITS = RequestLimits(
@@ -84,5 +85,6 @@ HARD_REQUEST_LIMITS = RequestLimits(
     max_write_rows=1_000_000,
     max_rows_per_entity=2_000_000_000,
     max_bytes_per_entity=1024**4,
+    max_read_bytes=HARD_MAX_MESSAGE_BYTES,
 )
 """What no setting may exceed."""

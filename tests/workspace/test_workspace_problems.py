@@ -54,7 +54,7 @@ CASES = [
     ("server:\n  health_listen: 127.0.0.1:50051", ['4: server.health_listen: expected an address other than that of server.listen, got "127.0.0.1:50051" for both']),
     ("server:\n  allow_insecure: yes", ['4: server.allow_insecure: expected true or false, got "yes"']),
     ("server:\n  event_loop: uvlop", ["4: server.event_loop: expected 'auto', 'asyncio' or 'uvloop', got \"uvlop\""]),
-    ("server:\n  limits: {max_ids: 3}", ["4: server.limits.max_ids: expected one of max_candidates, max_columns, max_id_bytes, max_message_bytes, max_batch_lists, max_batch_candidates, max_write_rows, max_rows_per_entity, max_bytes_per_entity; got \"max_ids\"; did you mean \"max_id_bytes\"?"]),
+    ("server:\n  limits: {max_ids: 3}", ["4: server.limits.max_ids: expected one of max_candidates, max_columns, max_id_bytes, max_message_bytes, max_batch_lists, max_batch_candidates, max_write_rows, max_rows_per_entity, max_bytes_per_entity, max_read_bytes; got \"max_ids\"; did you mean \"max_id_bytes\"?"]),
     ("server:\n  drain_seconds: -1", ["4: server.drain_seconds: expected at least 0.0, got -1"]),
     ("server:\n  drain_seconds: .nan", ["4: server.drain_seconds: expected a finite number, got nan"]),
     ("server:\n  default_deadline_ms: 0", ["4: server.default_deadline_ms: expected more than 0.0, got 0"]),

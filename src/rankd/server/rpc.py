@@ -1,4 +1,4 @@
-"""One way to serve a unary method, whatever its service: bytes in, bytes out.
+"""One way to serve a method, whatever its service: bytes in, bytes out.
 
 A handler made here decodes, watches the deadline, turns every failure into a google.rpc.Status,
 traces and counts. Failures are set on the context, not raised through gRPC: gRPC would send an
@@ -21,7 +21,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from rankd.errors import DeadlinePassedError, Reason, RequestError
 from rankd.server.gate import Priority
-from rankd.server.status import Refused, to_status, trailers
+from rankd.server.status import Refused, add_metadata, to_status, trailers
 from rankd.server.wire_fault import find_fault
 from rankd.telemetry import names
 from rankd.telemetry.logs import Brake
@@ -50,6 +50,8 @@ class Call:
     request_id: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
+    error_metadata: dict[str, str] = field(default_factory=dict)
+    """What the ErrorInfo of a failure says besides the request id: how far a stream came."""
 
     def check_deadline(self) -> None:
         """DeadlinePassedError if the time is over. Called before every piece of work."""
@@ -63,6 +65,10 @@ class Call:
 
 Run = Callable[[RequestT, Call], Awaitable[Message]]
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
+Stream = Callable[[Any, Any, Call], Awaitable[None]]
+"""Serves a streaming method: gets gRPC's request (bytes; of a client stream an iterator to leave alone), the context
+to read from and write to, and the call."""
+StreamHandler = Callable[[Any, Any], Awaitable[None]]
 
 
 class Dispatcher:
@@ -73,6 +79,8 @@ class Dispatcher:
         self.root_attributes: Attributes = {}
         self.in_flight = 0
         self.call_count = 0
+        self.draining = asyncio.Event()
+        """Set when the server begins to end: streams finish what they have read, and end."""
         self.set_default_deadline(default_deadline_ms)
         self._refusals = Brake()
         self._faults = Brake()
@@ -110,9 +118,34 @@ class Dispatcher:
 
         return handle
 
+    def stream_handler(self, method: str, serve: Stream) -> StreamHandler:
+        """The same for a streaming method. A stream may last: the server's default deadline is not for it."""
+
+        async def handle(request: Any, context: Any) -> None:
+            call = self._begin(method, context, has_default_deadline=False)
+            self.call_count += 1
+            self.in_flight += 1
+            try:
+                await serve(request, context, call)
+            except asyncio.CancelledError as error:
+                if was_cancelled():
+                    self.end(call, "CANCELLED")
+                    raise
+                self.fail(call, context, error)
+            except Exception as error:
+                self.fail(call, context, error)
+            else:
+                self.end(call, "OK")
+            finally:
+                self.in_flight -= 1
+
+        return handle
+
     def fail(self, call: Call, context: Any, error: BaseException) -> bytes:
         """Answers a call with an error: a status, no text of the inside. Returns what the handler then returns."""
         status = self.explain(call, error, call.request_id)
+        if call.error_metadata:
+            add_metadata(status, call.error_metadata)
         self._send(context, Refused(status.code, status.message, trailers(status)))
         self.end(call, code_pb2.Code.Name(status.code), status.message)
         return b""
@@ -135,10 +168,10 @@ class Dispatcher:
         context.set_details(refused.message)
         context.set_trailing_metadata(refused.trailers)
 
-    def _begin(self, method: str, context: Any) -> Call:
+    def _begin(self, method: str, context: Any, has_default_deadline: bool = True) -> Call:
         start_ns = time.perf_counter_ns()
         remaining_s = context.time_remaining()
-        default_ns = self._default_deadline_ns
+        default_ns = self._default_deadline_ns if has_default_deadline else None
         span = None if self.tracer is None else self.tracer.begin(context.invocation_metadata())
         request_id = f"{random.getrandbits(128):032x}"
         if remaining_s is not None:
@@ -228,19 +261,27 @@ else:  # generic in its stubs only
 
 
 class ServiceHandlers(_GenericHandler):
-    """The methods of a service, each with a handler for live and one for batch calls.
+    """The methods of a service, each with a handler for live and one for batch calls; streaming ones with one for both.
 
     gRPC asks `service` for every call and has its metadata at hand then; asking the call for it later
     would build it again. A priority that is not known is live.
     """
 
-    def __init__(self, service: str, methods: Mapping[str, Mapping[Priority, Handler]]) -> None:
+    def __init__(
+        self,
+        service: str,
+        methods: Mapping[str, Mapping[Priority, Handler]],
+        streams: Mapping[str, grpc.RpcMethodHandler[Any, Any]] | None = None,
+    ) -> None:
         made = {
             f"/{service}/{name}": {p: grpc.unary_unary_rpc_method_handler(handler) for p, handler in handlers.items()}
             for name, handlers in methods.items()
         }
-        self._live = {path: handlers[Priority.LIVE] for path, handlers in made.items()}
-        self._batch = {path: handlers.get(Priority.BATCH, handlers[Priority.LIVE]) for path, handlers in made.items()}
+        both = {f"/{service}/{name}": handler for name, handler in (streams or {}).items()}
+        self._live = {path: handlers[Priority.LIVE] for path, handlers in made.items()} | both
+        self._batch = {
+            path: handlers.get(Priority.BATCH, handlers[Priority.LIVE]) for path, handlers in made.items()
+        } | both
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of a call, or None: not a method of this service."""

@@ -28,7 +28,8 @@ from rankd.server.health import RANKING, SIGNALS, Health, HealthPort
 from rankd.server.listen import bind, bound_target, new_server
 from rankd.server.ranking_service import RankingService
 from rankd.server.rpc import Dispatcher, ServiceHandlers
-from rankd.server.signal_service import SignalService
+from rankd.server.signal_service import ReplicaStatus, SignalService
+from rankd.server.signal_streams import SignalStreams
 from rankd.signals.store import SignalStore
 from rankd.telemetry import names
 from rankd.telemetry.tracing import Tracer
@@ -48,10 +49,17 @@ class Server:
     """See the module's docstring."""
 
     def __init__(
-        self, settings: Settings, tracer: Tracer | None = None, *, shared_port: int = 0, cpus: int | None = None
+        self,
+        settings: Settings,
+        tracer: Tracer | None = None,
+        *,
+        shared_port: int = 0,
+        cpus: int | None = None,
+        replica: ReplicaStatus | None = None,
     ) -> None:
         """`shared_port`: the port to listen on together with others, for whom the supervisor holds it. `cpus`:
-        how many may be used; None: all."""
+        how many may be used; None: all. `replica`: how the store follows a shared one."""
+        self._replica = replica
         self._shared_port = shared_port
         self._cpus = cpus or len(os.sched_getaffinity(0))
         self._settings = settings.server
@@ -111,7 +119,7 @@ class Server:
         self._store = store
         self._gate = Gate(self._settings.admission, RANKING_METHODS, self._cpus)
         self._ranking = RankingService(Ranker(plans, store, limits), self._dispatcher, self._gate)
-        handlers = _handlers(self._dispatcher, self._ranking, SignalService(store, limits))
+        handlers = _handlers(self._dispatcher, self._ranking, SignalService(store, limits, self._replica))
         server = new_server(self._settings, [*handlers, self._health.handlers(watch_only=True)], self._shared_port)
         self.port = bind(server, self._settings.listen_address, "server.listen", self._shared_port)
         address = self._settings.listen_address
@@ -142,6 +150,7 @@ class Server:
         if announce:
             self._health.set_serving(False)
         logger.info("draining: %d calls in flight", self.in_flight)
+        self._dispatcher.draining.set()
         await self._wait_hurry(self._settings.drain_seconds)
         # Not server.stop(grace): under load it cancels what is in flight within milliseconds (grpc #41785).
         patience = time.monotonic() + self._settings.shutdown_grace_seconds
@@ -178,6 +187,16 @@ def _handlers(
         ("GetSignals", signals_pb2.GetSignalsRequest, signals.get_signals),
         ("DeleteSignals", signals_pb2.DeleteSignalsRequest, signals.delete_signals),
         ("DescribeSchema", signals_pb2.DescribeSchemaRequest, signals.describe_schema),
+        ("ForgetUser", signals_pb2.ForgetUserRequest, signals.forget_user),
     ]
+    streams = SignalStreams(signals, dispatcher.draining)
+    streaming = {
+        "StreamSignals": grpc.stream_stream_rpc_method_handler(
+            dispatcher.stream_handler(f"{SIGNALS}/StreamSignals", streams.stream_signals)
+        ),
+        "ScanSignals": grpc.unary_stream_rpc_method_handler(
+            dispatcher.stream_handler(f"{SIGNALS}/ScanSignals", streams.scan_signals)
+        ),
+    }
     by_name = {name: {Priority.LIVE: dispatcher.handler(f"{SIGNALS}/{name}", kind, run)} for name, kind, run in written}
-    return [ServiceHandlers(RANKING, ranking.handlers()), ServiceHandlers(SIGNALS, by_name)]
+    return [ServiceHandlers(RANKING, ranking.handlers()), ServiceHandlers(SIGNALS, by_name, streaming)]

@@ -6,6 +6,7 @@ caller learns only the request id; the log has the rest.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -89,6 +90,14 @@ def trailers(status: status_pb2.Status) -> tuple[tuple[str, str | bytes], ...]:
         if detail.Unpack(retry):
             sent += ((PUSHBACK_KEY, str(retry.retry_delay.ToMilliseconds())),)
     return sent
+
+
+def add_metadata(status: status_pb2.Status, more: Mapping[str, str]) -> None:
+    """Adds to what the status's ErrorInfo says. Keep it short: it travels in trailers."""
+    info = error_details_pb2.ErrorInfo()
+    if status.details and status.details[0].Unpack(info):
+        info.metadata.update(more)
+        status.details[0].Pack(info)
 
 
 def request_text(error: RequestError) -> str:

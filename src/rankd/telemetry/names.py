@@ -39,5 +39,7 @@ LISTS_FAILED: Final = "rankd.batch.lists.failed"
 LIST_INDEX: Final = "rankd.batch.list"
 
 ENTITY: Final = "rankd.entity"
+BATCHES: Final = "rankd.batches"
+"""Of a stream: how many were answered, or pages sent."""
 ROWS: Final = "rankd.rows"
 ROWS_REJECTED: Final = "rankd.rows.rejected"

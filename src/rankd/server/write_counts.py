@@ -1,0 +1,25 @@
+"""What was written, counted since the process started: for metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+KINDS: Final = ("written", "rejected", "late", "repeated", "deleted")
+"""Rows, but for `late`: values that were not written because the stored ones are of a later time."""
+
+
+class WriteCounts:
+    """By entity and kind. Belongs to one thread; may be read by others."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = {}
+
+    def add(self, entity: str, **counts: int) -> None:
+        """`counts`: by kind."""
+        self._counts.setdefault(entity, Counter()).update(counts)
+
+    def totals(self) -> Mapping[str, Mapping[str, int]]:
+        """By entity, by kind; kinds that were never counted are missing."""
+        return {entity: dict(counter) for entity, counter in list(self._counts.items())}
