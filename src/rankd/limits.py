@@ -23,6 +23,17 @@ MAX_CATEGORIES = 16_000_000
 MAX_CATEGORY_TABLE_BYTES = 8 * 1024**3
 """Of the dictionary of category strings on one machine."""
 
+MAX_LIST_MEMBERS = 4_096
+MAX_WINDOW_BUCKETS = 4_096
+LEAST_BUCKET_S = 1.0
+"""Bucket numbers of shorter ones are past int32 today."""
+
+MAX_EVENT_AHEAD_MS = 3_600_000
+"""How far ahead of the clock a value's time may be."""
+MAX_WRITE_ID_BYTES = 128
+"""Of write ids and event ids."""
+MAX_EVENT_TYPE_BYTES = 64
+
 MAX_EMBEDDING_DIMENSION = 4_096
 MAX_NAME_CHARS = 64
 """Names of entities, signals, features, columns, profiles and models."""

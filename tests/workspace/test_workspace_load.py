@@ -11,9 +11,10 @@ import pytest
 from rankd.errors import WorkspaceError
 from rankd.limits import HARD_REQUEST_LIMITS, RequestLimits
 from rankd.types.profile import ContextFeature, ContextKind, Feature, ModelSpec
-from rankd.types.schema import Signal, SignalKind
+from rankd.types.schema import Element, EventSource, Prior, Signal, SignalKind
 from rankd.workspace import Override, Settings, load_workspace
 from rankd.workspace.environment import settings_paths, variable_name
+from rankd.workspace.signals import bucket_ms
 
 FULL = """
 version: 1
@@ -98,6 +99,67 @@ def test_everything_declared_arrives(tmp_path: Path) -> None:
     assert w.place("profiles.search.base.x[3].y") == "rankd.yaml:25"
     assert w.place("profiles.search.columns[0]") == "rankd.yaml:18"
     assert w.place("nothing.like.it") == "rankd.yaml:1"
+
+
+KINDS = """
+version: 1
+schema:
+  item:
+    brand: category
+    v: {type: 'embedding[64]', element: f16}
+    heat: {type: decayed_counter, half_life: 7d, default: 0}
+    clicks: {type: windowed_counter, window: 7d, from: {events: [click, buy], where: event.position < 9, weight: 2}}
+    shown: {type: windowed_counter, window: 7d, bucket: 6h}
+    ctr: {type: ratio, of: [clicks, shown], prior: {mean: 0.02, weight: 50}}
+    fast: {type: windowed_counter, window: 30s}
+  user:
+    affinity: {type: map, half_life: 12h, ttl: 30d, from: {events: [click], key: item.brand}}
+    recent: list[20]
+  query_item: {n: f32}
+  user_brand: {n: f32}
+entities:
+  query_item: {key: [query, item], storage: fetched}
+  user_brand: {key: [user, item.brand]}
+  item: {storage: replicated}
+signals:
+  backend: redis
+  redis: {url: "rediss://redis.internal:6380/2", cluster: true}
+"""
+
+
+def test_the_kinds_and_composite_entities_arrive(tmp_path: Path) -> None:
+    w = load_workspace(write(tmp_path, KINDS), {"RANKD_SIGNALS__REDIS__SHARDS": "64"})
+    item, user = (w.schema.entities[name].signals for name in ("item", "user"))
+    assert item["v"] == Signal("v", SignalKind.EMBEDDING, 64, element=Element.F16)
+    assert item["heat"] == Signal("heat", SignalKind.COUNTER, default=0.0, half_life_s=604_800.0)
+    source = EventSource(("click", "buy"), where="event.position < 9", weight="2")
+    clicks = Signal("clicks", SignalKind.WINDOW, window_s=604_800.0, bucket_s=21_600.0, source=source)
+    assert item["clicks"] == clicks
+    assert item["fast"].bucket_s == 1.0
+    assert item["ctr"] == Signal("ctr", SignalKind.RATIO, ratio_of=("clicks", "shown"), prior=Prior(0.02, 50.0))
+    assert (item["ctr"].is_stored, item["clicks"].is_stored) == (False, True)
+    source = EventSource(("click",), key="item.brand")
+    assert user["affinity"] == Signal(
+        "affinity", SignalKind.MAP, ttl_s=2_592_000.0, half_life_s=43_200.0, source=source
+    )
+    assert user["recent"] == Signal("recent", SignalKind.LIST, 20)
+    entities = w.schema.entities
+    assert {name: (e.key, e.is_fetched) for name, e in entities.items()} == {
+        "item": ((), False),
+        "user": ((), True),
+        "query_item": (("query", "item"), True),
+        "user_brand": (("user", "item.brand"), True),
+    }
+    redis = w.settings.signals.redis
+    assert (redis.url, redis.cluster, redis.shards) == ("rediss://redis.internal:6380/2", True, 64)
+
+
+@pytest.mark.parametrize(
+    ("window", "bucket_s"),
+    [("1h", 120), ("24h", 3600), ("7d", 21_600), ("30d", 86_400), ("365d", 604_800 / 7), ("10s", 1), ("23s", 1)],
+)
+def test_a_window_has_a_fitting_bucket(window: str, bucket_s: float) -> None:
+    assert bucket_ms(window, None) == bucket_s * 1000
 
 
 def test_the_file_itself_and_the_defaults(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ HEAD = "version: 1\nschema: {item: {price: f32}}\n"
 
 # (what is written after HEAD, the problems: from line 3 on)
 CASES = [
-    ("profile: {}", ['3: profile: expected one of server, tracing, version, schema, models, profiles; got "profile"; did you mean "profiles"?']),
+    ("profile: {}", ['3: profile: expected one of server, tracing, signals, version, schema, entities, models, profiles; got "profile"; did you mean "profiles"?']),
     ("profiles:", ["3: profiles: expected a mapping, got nothing"]),
     ("profiles: [a]", ["3: profiles: expected a mapping, got a list"]),
     ("profiles:\n  search: {}\n  search: {}", ["5: profiles.search: expected each key once, got it again; it is already in line 4"]),
@@ -80,8 +80,8 @@ def test_a_fault_is_named(tmp_path: Path, text: str, expected: list[str]) -> Non
 
 
 SIGNALS = [
-    ("strng", "", 'expected a signal type, one of bool, category, embedding[n], f32, i64, map, set, string, timestamp; got "strng"; did you mean "string"?'),
-    ("embedding", "", 'expected a signal type, one of bool, category, embedding[n], f32, i64, map, set, string, timestamp; got "embedding"; did you mean "embedding[n]"?'),
+    ("strng", "", 'expected a signal type, one of bool, category, decayed_counter, embedding[n], f32, i64, list[n], map, ratio, set, string, timestamp, windowed_counter; got "strng"; did you mean "string"?'),
+    ("embedding", "", 'expected a signal type, one of bool, category, decayed_counter, embedding[n], f32, i64, list[n], map, ratio, set, string, timestamp, windowed_counter; got "embedding"; did you mean "embedding[n]"?'),
     ("embedding[4097]", "", "expected an embedding of 1 to 4096 numbers, got 4097"),
     ("{type: string, default: 1}", ".default", "expected no default for a signal of type string, got 1"),
     ("{type: f32, default: cheap}", ".default", 'expected a number, got "cheap"'),
@@ -94,7 +94,31 @@ SIGNALS = [
     ("{type: f32, ttl: 60}", ".ttl", "expected text, got 60; put it in quotes if text is meant"),
     ("{type: f32, ttl: 0d}", ".ttl", 'expected a duration such as 30s, 15m, 12h or 7d, got "0d"'),
     ("{type: f32, ttl: 1y}", ".ttl", 'expected a duration such as 30s, 15m, 12h or 7d, got "1y"'),
-    ("{typ: f32, type: f32}", ".typ", 'expected one of type, default, ttl; got "typ"; did you mean "type"?'),
+    ("{typ: f32, type: f32}", ".typ", 'expected one of type, default, ttl, element, half_life, window, bucket, of, prior, from; got "typ"; did you mean "type"?'),
+    ("'list[4097]'", "", "expected a list of 1 to 4096 members, got 4097"),
+    ("'list[0]'", "", "expected a list of 1 to 4096 members, got 0"),
+    ("decayed_counter", "", 'expected the key "half_life" for a signal of type decayed_counter, got none'),
+    ("windowed_counter", "", 'expected the key "window" for a signal of type windowed_counter, got none'),
+    ("{type: ratio}", "", 'expected the key "of" for a signal of type ratio, got none'),
+    ("{type: decayed_counter, half_life: 0s}", ".half_life", 'expected a duration such as 30s, 15m, 12h or 7d, got "0s"'),
+    ("{type: f32, half_life: 7d}", ".half_life", 'expected no half_life for a signal of type f32, got "7d"'),
+    ("{type: set, element: f16}", ".element", 'expected no element for a signal of type set, got "f16"'),
+    ("{type: 'embedding[2]', element: f64}", ".element", "expected 'f32', 'f16' or 'i8', got \"f64\""),
+    ("{type: windowed_counter, window: 7d, bucket: 5h}", ".bucket", 'expected a bucket of which the window 7d is a whole number, at most 4096, got "5h"'),
+    ("{type: windowed_counter, window: 7d, bucket: 1m}", ".bucket", 'expected a bucket of which the window 7d is a whole number, at most 4096, got "1m"'),
+    ("{type: windowed_counter, window: 1m, bucket: 2m}", ".bucket", 'expected a bucket of which the window 1m is a whole number, at most 4096, got "2m"'),
+    ("{type: windowed_counter, window: 1m, bucket: 500ms}", ".bucket", 'expected a bucket of at least 1s, got "500ms"'),
+    ("{type: windowed_counter, window: 1500ms}", "", "expected a bucket for a window of 1500ms, of which none fits by itself; got none"),
+    ("{type: ratio, of: [a]}", ".of", "expected at least 2 entries, got a list"),
+    ("{type: ratio, of: [a, b], ttl: 1d}", ".ttl", 'expected no ttl for a signal of type ratio, got "1d"'),
+    ("{type: f32, prior: {mean: 1, weight: 1}}", ".prior", "expected no prior for a signal of type f32, got mean=1.0 weight=1.0"),
+    ("{type: map, from: {events: []}}", ".from.events", "expected at least 1 entries, got a list"),
+    ("{type: map, from: {events: [a]}}", ".from", 'expected the key "key" for a signal of type map, got none'),
+    ("{type: f32, from: {events: [a]}}", ".from", 'expected the key "value" for a signal of type f32, got none'),
+    ("{type: f32, from: {events: [a], value: 1, weight: 2}}", ".from", 'expected no weight for a signal of type f32, got "2"'),
+    ("{type: set, from: {events: [a]}}", ".from", "expected no events for a signal of type set, got some"),
+    ("{type: 'list[3]', from: {events: [a, a]}}", ".from.events", 'expected distinct names, got "a" twice'),
+    ("{type: 'list[3]', from: {event: [a], events: [a]}}", ".from.event", 'expected one of events, id, where, weight, key, value; got "event"; did you mean "events"?'),
     ("", "", "expected a mapping, got nothing"),
     ("5", "", "expected a mapping, got 5"),
 ]  # fmt: skip
@@ -106,6 +130,52 @@ def test_a_faulty_signal_is_named(tmp_path: Path, text: str, path: str, expected
     with pytest.raises(WorkspaceError) as caught:
         load_workspace(tmp_path, {})
     assert [str(p) for p in caught.value.problems] == [f"rankd.yaml:4: schema.item.price{path}: {expected}"]
+
+
+COUNTERS = """version: 1
+schema:
+  item: {a: {type: windowed_counter, window: 7d}, b: {type: windowed_counter, window: 1d}, c: f32, d: category, RATIO}
+  user: {u: f32}
+  shop: {s: category}
+  pair: {p: f32}
+"""
+
+TOGETHER = [
+    ("r: {type: ratio, of: [a, b]}", "", ["3: schema.item.r.of: expected counters of one window and bucket, got 604800 s in buckets of 21600 s and 86400 s in buckets of 3600 s"]),
+    ("r: {type: ratio, of: [a, c]}", "", ['3: schema.item.r.of[1]: expected a windowed_counter of item, one of a, b; got "c"']),
+    ("r: {type: ratio, of: [x, a]}", "", ['3: schema.item.r.of[0]: expected a windowed_counter of item, one of a, b; got "x"']),
+    ("r: f32", "entities: {pear: {key: [user, item]}}", ['7: entities.pear: expected an entity of the schema, one of item, pair, shop, user; got "pear"; did you mean "pair"?']),
+    ("r: f32", "entities: {pair: {key: [user]}}", ["7: entities.pair.key: expected at least 2 entries, got a list"]),
+    ("r: f32", "entities: {pair: {key: [user, user]}}", ['7: entities.pair.key: expected distinct names, got "user" twice']),
+    ("r: f32", "entities: {pair: {key: [item, user]}}", ['7: entities.pair.key[1]: expected user before what is no person, got it behind "item"']),
+    ("r: f32", "entities: {pair: {key: [user, brand]}}", ['7: entities.pair.key[1]: expected user, visitor, session, query, an entity without a key, or a category of one such as item.brand, one of item, query, session, shop, user, visitor; got "brand"']),
+    ("r: f32", "entities: {pair: {key: [user, item.c]}}", ['7: entities.pair.key[1]: expected a category of item, one of d; got "item.c"'.replace('"item.c"', '"c"')]),
+    ("r: f32", "entities: {pair: {key: [item, shop]}}", ["7: entities.pair.key[1]: expected parts of one kind of candidates, got item and shop"]),
+    ("r: f32", "entities: {item: {key: [user, shop]}}", ["7: entities.item.key: expected no key for item, whose ids are its own; got a list"]),
+    ("r: f32", "entities: {pair: {key: [user, item]}}\nprofiles: {p: {entity: pair}}", ['8: profiles.p.entity: expected an entity without a key, got "pair"']),
+    ("r: f32", "entities: {user: {storage: local}}", ["7: entities.user.storage: expected 'replicated' or 'fetched', got \"local\""]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ratio", "text", "expected"), TOGETHER)
+def test_what_does_not_fit_together_is_named(tmp_path: Path, ratio: str, text: str, expected: list[str]) -> None:
+    (tmp_path / "rankd.yaml").write_text(COUNTERS.replace("RATIO", ratio) + text)
+    with pytest.raises(WorkspaceError) as caught:
+        load_workspace(tmp_path, {})
+    assert [str(p) for p in caught.value.problems] == [f"rankd.yaml:{e}" for e in expected]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h:0", "http://h:1", "redis://", "redis://h/db", "unix:relative", "redis://h:6379?a=b", "redis://u:secret@h:1"],
+)  # fmt: skip
+def test_a_bad_redis_url_is_refused_and_no_password_shown(tmp_path: Path, url: str) -> None:
+    (tmp_path / "rankd.yaml").write_text(f"version: 1\nsignals: {{redis: {{url: '{url}'}}}}\n")
+    with pytest.raises(
+        WorkspaceError, match=r"^rankd.yaml:2: signals.redis.url: expected a URL such as redis:"
+    ) as caught:
+        load_workspace(tmp_path, {})
+    assert "secret" not in str(caught.value)
 
 
 def test_reserved_entities_are_refused(tmp_path: Path) -> None:

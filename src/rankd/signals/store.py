@@ -71,8 +71,9 @@ Values: TypeAlias = (
     | ListValues
 )
 """By kind: f32 float32 (n,); i64 and timestamp (ms) int64 (n,); bool bool (n,); category and string
-a sequence of n str; embedding float32 (n, dimension); set SetValues; map MapValues; decayed_counter float64 (n,), as of
-the value's time; windowed_counter WindowValues; list ListValues. A ratio has no values to write; it is read as float32."""
+a sequence of n str; embedding float32 (n, dimension); set SetValues; map MapValues; decayed_counter float64 (n,), as
+of the value's time; windowed_counter WindowValues; list ListValues. A ratio has no values to write; it is read as
+float32."""
 
 
 class Operation(enum.Enum):
@@ -109,8 +110,8 @@ class WriteBatch:
 
     `event_ms`: when each row was so, int64 (n,), ms since 1970; None: now. A value is written only if the stored one is
     not of a later time (at the same time the later write wins). `write_id`: a batch of that id is written once; "":
-    each time. `event_ids`: by row; a row is left out if a row of that event id was written to that entity and id before;
-    "" is no event id; None: none has one. What was written before is remembered for some time (limits).
+    each time. `event_ids`: by row; a row is left out if a row of that event id was written to that entity and id
+    before; "" is no event id; None: none has one. What was written before is remembered for some time (limits).
     """
 
     entity: str
@@ -134,8 +135,8 @@ class Rejection:
 class WriteResult:
     """How many rows were accepted, and which were not.
 
-    `late_count`: values that were not written because the stored ones are of a later time. `repeated`: positions of rows
-    left out because their event id or the batch's write id came before, ascending; they count as written.
+    `late_count`: values that were not written because the stored ones are of a later time. `repeated`: positions of
+    rows left out because their event id or the batch's write id came before, ascending; they count as written.
     """
 
     written_count: int
@@ -181,8 +182,8 @@ class ScanPage:
 
 @dataclass(frozen=True, slots=True)
 class SignalStatistics:
-    """Of one signal: how many rows have a value, and of these values the age in seconds: median and greatest (NaN: none).
-    May be of a sample of rows: then `filled_count` is an estimate."""
+    """Of one signal: how many rows have a value, and of these values the age in seconds: median and greatest (NaN:
+    none). May be of a sample of rows: then `filled_count` is an estimate."""
 
     filled_count: int
     median_age_s: float
@@ -191,7 +192,8 @@ class SignalStatistics:
 
 @dataclass(frozen=True, slots=True)
 class EntityStatistics:
-    """Of one entity. `used_bytes`: in this machine's tables, or estimated of Redis. `signals`: by name, of those stored."""
+    """Of one entity. `used_bytes`: in this machine's tables, or estimated of Redis. `signals`: by name, of those
+    stored."""
 
     row_count: int
     used_bytes: int

@@ -112,9 +112,9 @@ class Signal:
 class Entity:
     """A kind of thing that signals are kept about, such as item or user.
 
-    `key`: of a composite entity such as query_item, what its ids are joined of: entities (`user`, `query`, `item`,
-    `session`), or a category signal of the candidates (`item.category`); see types.text.composite_id.
-    `storage`: None: by what it is (see `fetched`).
+    `key`: of a composite entity such as query_item, what its ids are joined of: entities (`user`, `visitor`,
+    `session`, `query`, `item`), or a category signal of the candidates (`item.category`); see types.text.composite_id.
+    `storage`: None: by what it is (see `is_fetched`).
     """
 
     name: str
@@ -127,7 +127,7 @@ class Entity:
         """Whether its rows are read for each request where signals are shared through Redis."""
         if self.storage is not None:
             return self.storage is Storage.FETCHED
-        return (self.key or (self.name,))[0] in ("user", "session")
+        return (self.key or (self.name,))[0] in ("user", "visitor", "session")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from rankd.workspace.load import FILE_NAME, Workspace, json_schema, load_workspa
 from rankd.workspace.settings import (
     AdmissionSettings,
     LogSettings,
+    RedisSettings,
     ReloadSettings,
     ServerSettings,
     Settings,
+    SignalsSettings,
     TracingSettings,
 )
 from rankd.workspace.values import Address, parse_address
@@ -18,9 +20,11 @@ __all__ = [
     "AdmissionSettings",
     "LogSettings",
     "Override",
+    "RedisSettings",
     "ReloadSettings",
     "ServerSettings",
     "Settings",
+    "SignalsSettings",
     "TracingSettings",
     "Workspace",
     "json_schema",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from typing import Any
 
@@ -90,4 +91,6 @@ def _step(annotation: Any, part: str | int) -> Any:
 def _model(annotation: Any) -> type[BaseModel] | None:
     if annotation is RequestLimits:
         return LimitsSection
+    if isinstance(annotation, types.UnionType):  # Section | None
+        return next((model for model in map(_model, typing.get_args(annotation)) if model is not None), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

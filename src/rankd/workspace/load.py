@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from rankd.errors import Problem, WorkspaceError
 from rankd.limits import MAX_WORKSPACE_FILE_BYTES
 from rankd.types.profile import ContextFeature, ContextKind, Feature, ModelSpec, Profile
-from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.types.schema import Entity, Schema, Storage
 from rankd.workspace.environment import Override, apply_overrides, read_environment
 from rankd.workspace.explain import report_errors
-from rankd.workspace.sections import MODEL_FORMATS, ModelFormat, ModelSection, ProfileSection, Root, SignalSection
+from rankd.workspace.references import check_references
+from rankd.workspace.sections import MODEL_FORMATS, EntitySection, ModelSection, ProfileSection, Root
 from rankd.workspace.settings import Settings
-from rankd.workspace.values import one_of, parse_duration, parse_type
+from rankd.workspace.signals import signal_of
+from rankd.workspace.values import parse_type
 from rankd.workspace.watch import FileState, file_state
-from rankd.workspace.yaml_text import Document, parse_document, path_text, shown
+from rankd.workspace.yaml_text import parse_document, path_text
 
 FILE_NAME = "rankd.yaml"
 
@@ -99,7 +101,7 @@ def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[O
         root = Root.model_validate(document.value)
     except ValidationError as error:
         report_errors(document, error.errors(include_url=False), Root)
-    _check_references(document)
+    check_references(document)
     if root is None or document.problems:
         raise WorkspaceError(_in_file_order(document.problems))
     # Of the directory, not of the file: where that is a link, as in a mounted ConfigMap, models stand beside the link.
@@ -107,10 +109,10 @@ def load_workspace(path: Path, environ: Mapping[str, str], overrides: Iterable[O
     return Workspace(
         root=directory,
         path=directory / file.name,
-        schema=_schema(root.schema_),
+        schema=_schema(root),
         profiles={name: _profile(name, section) for name, section in root.profiles.items()},
         models={name: _model(name, section, directory) for name, section in root.models.items()},
-        settings=Settings(server=root.server, tracing=root.tracing),
+        settings=Settings(server=root.server, tracing=root.tracing, signals=root.signals),
         places={path_text(path): place for path, place in document.places.items()},
         inputs=Inputs(file, state, environ, overrides),
     )
@@ -154,35 +156,6 @@ def _read_text(file: Path) -> str:
         raise WorkspaceError([Problem(f"{file.name}:{line}", "", "expected UTF-8 text, got other bytes")]) from None
 
 
-def _check_references(document: Document) -> None:
-    """Rules between sections, checked on what was written, so that they are reported with everything else."""
-    schema = _mapping(document.value, "schema")
-    models = _mapping(document.value, "models")
-    for name, profile in _mapping(document.value, "profiles").items():
-        if not isinstance(profile, dict):
-            continue
-        path = ("profiles", name)
-        entity = profile.get("entity", "item")
-        if isinstance(entity, str) and entity not in schema:
-            document.report((*path, "entity"), one_of(entity, schema, "an entity of the schema"))
-        model = profile.get("model")
-        if isinstance(model, str) and model not in models:
-            document.report((*path, "model"), one_of(model, models, "a model of the workspace"))
-        if model is None and profile.get("rerank") is not None:
-            document.report((*path, "rerank"), "expected a model beside rerank, got none")
-    for name, model in _mapping(document.value, "models").items():
-        file = model.get("file") if isinstance(model, dict) else None
-        if isinstance(file, str) and model.get("format") is None and Path(file).suffix not in MODEL_FORMATS:
-            formats = ", ".join(get_args(ModelFormat))
-            message = f"expected format, one of {formats}, as the extension of {shown(file)} does not tell"
-            document.report(("models", name, "file"), message)
-
-
-def _mapping(value: Any, key: str) -> dict[str, Any]:
-    inner = value.get(key) if isinstance(value, dict) else None
-    return inner if isinstance(inner, dict) else {}
-
-
 def _in_file_order(problems: list[Problem]) -> list[Problem]:
     def order(problem: Problem) -> tuple[bool, int]:
         _, colon, line = problem.where.rpartition(":")
@@ -191,19 +164,14 @@ def _in_file_order(problems: list[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=order)
 
 
-def _schema(section: Mapping[str, Mapping[str, SignalSection]]) -> Schema:
-    return Schema(
-        {
-            entity: Entity(entity, {name: _signal(name, signal) for name, signal in signals.items()})
-            for entity, signals in section.items()
-        }
-    )
-
-
-def _signal(name: str, section: SignalSection) -> Signal:
-    kind, dimension = parse_type(section.type, [k.value for k in SignalKind], "a signal type")
-    ttl_s = None if section.ttl is None else parse_duration(section.ttl)
-    return Signal(name, SignalKind(kind), dimension, section.default, ttl_s)
+def _schema(root: Root) -> Schema:
+    entities = {}
+    for name, signals in root.schema_.items():
+        more = root.entities.get(name, EntitySection())
+        storage = None if more.storage is None else Storage(more.storage)
+        typed = {signal: signal_of(signal, section) for signal, section in signals.items()}
+        entities[name] = Entity(name, typed, tuple(more.key or ()), storage)
+    return Schema(entities)
 
 
 def _profile(name: str, section: ProfileSection) -> Profile:

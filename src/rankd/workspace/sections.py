@@ -6,24 +6,21 @@ rules between sections (load.py) and the meaning of expressions (rankd.features)
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator
 
-from rankd.limits import HARD_MAX_CANDIDATES, MAX_EXPRESSION_CHARS, MAX_FEATURES, MAX_MODEL_FEATURES
+from rankd.limits import HARD_MAX_CANDIDATES, MAX_FEATURES, MAX_MODEL_FEATURES
 from rankd.types.profile import ContextKind
-from rankd.types.schema import SignalKind
 from rankd.workspace.settings import PathText, Section, Settings
+from rankd.workspace.signals import Expression, Identifier, SignalSection, check_distinct, type_schema
 from rankd.workspace.values import (
-    DURATION_PATTERN,
     IDENTIFIER_PATTERN,
     NAME_PATTERN,
     RESERVED_ENTITIES,
     check_entity_name,
     check_identifier,
     check_name,
-    parse_duration,
     parse_type,
 )
 from rankd.workspace.yaml_text import shown
@@ -34,21 +31,7 @@ MODEL_FORMATS: dict[str, ModelFormat] = {
 }  # fmt: skip
 """The format of a model file by its extension, where the workspace does not say it."""
 
-_F32_MAX = 3.4028234663852886e38
-_EMBEDDING = r"embedding\[[1-9][0-9]{0,3}\]"
-_SIGNAL_TYPES = [k.value for k in SignalKind]
 _CONTEXT_TYPES = [k.value for k in ContextKind]
-_DEFAULT_KINDS = (SignalKind.F32, SignalKind.I64, SignalKind.TIMESTAMP, SignalKind.BOOL)
-
-
-def _type_schema(names: list[str], what: str) -> WithJsonSchema:
-    plain = "|".join(n for n in names if n != "embedding")
-    return WithJsonSchema({"type": "string", "pattern": f"^({plain}|{_EMBEDDING})$", "description": what})
-
-
-def _check_signal_type(text: str) -> str:
-    parse_type(text, _SIGNAL_TYPES, "a signal type")
-    return text
 
 
 def _check_context_type(text: str) -> str:
@@ -56,18 +39,10 @@ def _check_context_type(text: str) -> str:
     return text
 
 
-def _check_duration(text: str) -> str:
-    parse_duration(text)
+def _check_key_part(text: str) -> str:
+    for name in text.split(".", 1):
+        check_identifier(name)
     return text
-
-
-def _expression_text(value: Any) -> Any:
-    """A constant expression may be written as a number."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return repr(value)
-    if not isinstance(value, str):
-        raise ValueError(f"expected an expression (text or a number), got {shown(value)}")
-    return value
 
 
 def _check_version(value: Any) -> Any:
@@ -77,9 +52,6 @@ def _check_version(value: Any) -> Any:
     return 1
 
 
-Identifier: TypeAlias = Annotated[
-    str, AfterValidator(check_identifier), WithJsonSchema({"type": "string", "pattern": IDENTIFIER_PATTERN})
-]
 EntityName: TypeAlias = Annotated[
     str,
     AfterValidator(check_entity_name),
@@ -90,62 +62,31 @@ EntityName: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[
     str, AfterValidator(check_name), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})
 ]
-SignalType: TypeAlias = Annotated[str, AfterValidator(_check_signal_type), _type_schema(_SIGNAL_TYPES, "Its type.")]
 ContextType: TypeAlias = Annotated[
-    str, AfterValidator(_check_context_type), _type_schema(_CONTEXT_TYPES, "The type of a context feature.")
-]
-Duration: TypeAlias = Annotated[
-    str, AfterValidator(_check_duration), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN})
-]
-Expression: TypeAlias = Annotated[
     str,
-    Field(min_length=1, max_length=MAX_EXPRESSION_CHARS),
-    BeforeValidator(_expression_text),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION_CHARS}, {"type": "number"}]}
-    ),
+    AfterValidator(_check_context_type),
+    type_schema(_CONTEXT_TYPES, "The type of a context feature.", sized=r"embedding\[[1-9][0-9]{0,3}\]"),
+]
+KeyPart: TypeAlias = Annotated[
+    str,
+    AfterValidator(_check_key_part),
+    WithJsonSchema({"type": "string", "pattern": rf"{IDENTIFIER_PATTERN[:-1]}(\.{IDENTIFIER_PATTERN[1:-1]})?$"}),
 ]
 
 
-class SignalSection(Section):
-    """A signal: `price: f32`, or a mapping with more."""
+class EntitySection(Section):
+    """What an entity is, beside its signals."""
 
-    type: SignalType
-    """f32, i64, timestamp, bool, category, string, embedding[n], set or map."""
-    default: Annotated[Any, WithJsonSchema({"type": ["number", "boolean", "null"]})] = None
-    """What a missing value reads as: a number (true or false for bool); null: it stays missing."""
-    ttl: Duration | None = None
-    """How long after its write a value becomes missing: 30s, 15m, 12h, 7d; null: never."""
+    key: Annotated[list[KeyPart], Field(min_length=2, max_length=8)] | None = None
+    """Of a composite entity: what its ids are joined of, such as [query, item] or [user, item.category]."""
+    storage: Literal["replicated", "fetched"] | None = None
+    """Where signals are shared through Redis: all rows on every machine, or read for each request; default: fetched for
+    user, visitor and session and what begins with them."""
 
-    @model_validator(mode="before")
+    @field_validator("key")
     @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        return {"type": value} if isinstance(value, str) else value
-
-    @field_validator("default")
-    @classmethod
-    def _check_default(cls, value: Any, info: Any) -> float | None:
-        if value is None or "type" not in info.data:
-            return None
-        kind = SignalKind(parse_type(info.data["type"], _SIGNAL_TYPES, "a signal type")[0])
-        if kind not in _DEFAULT_KINDS:
-            raise ValueError(f"expected no default for a signal of type {info.data['type']}, got {shown(value)}")
-        if kind is SignalKind.BOOL:
-            if not isinstance(value, bool):
-                raise ValueError(f"expected true or false, got {shown(value)}")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"expected a number, got {shown(value)}")
-        number = float(value)
-        if not math.isfinite(number) or (kind is SignalKind.F32 and abs(number) > _F32_MAX):
-            raise ValueError(f"expected a number within the range of {kind.value}, got {shown(value)}")
-        if kind is SignalKind.I64 and not (number.is_integer() and abs(number) <= 2**53):
-            raise ValueError(f"expected a whole number of at most 2**53, got {shown(value)}")
-        return number
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        schema = handler.resolve_ref_schema(handler(core))
-        return {"anyOf": [dict(schema["properties"]["type"]), dict(schema)]}
+    def _distinct(cls, value: list[str] | None) -> list[str] | None:
+        return None if value is None else check_distinct(value)
 
 
 class ModelSection(Section):
@@ -161,7 +102,7 @@ class ModelSection(Section):
     @field_validator("features")
     @classmethod
     def _distinct(cls, value: list[str] | None) -> list[str] | None:
-        return None if value is None else _check_distinct(value)
+        return None if value is None else check_distinct(value)
 
 
 class ProfileSection(Section):
@@ -185,7 +126,7 @@ class ProfileSection(Section):
     @field_validator("columns")
     @classmethod
     def _distinct(cls, value: list[str]) -> list[str]:
-        return _check_distinct(value)
+        return check_distinct(value)
 
 
 class Root(Settings):
@@ -195,16 +136,9 @@ class Root(Settings):
     """The version of this format: 1."""
     schema_: dict[EntityName, dict[Identifier, SignalSection]] = Field(default_factory=dict, alias="schema")
     """What is known about what: entities (item, user, query …) and their signals."""
+    entities: dict[Identifier, EntitySection] = Field(default_factory=dict)
+    """Entities of the schema of which more is to be said: composite ones, and where rows are kept."""
     models: dict[Name, ModelSection] = Field(default_factory=dict)
     """Model files, by name."""
     profiles: dict[Name, ProfileSection] = Field(default_factory=dict)
     """Ranking configurations, by name."""
-
-
-def _check_distinct(names: list[str]) -> list[str]:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"expected distinct names, got {shown(name)} twice")
-        seen.add(name)
-    return names

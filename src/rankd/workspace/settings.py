@@ -1,4 +1,5 @@
-"""Settings: how the server runs, as opposed to what it ranks. The sections `server` and `tracing`.
+"""Settings: how the server runs, as opposed to what it ranks. The sections `server`,
+`tracing` and `signals`.
 
 Every one can be set in rankd.yaml or by an environment variable (see environment.py).
 Units are in the names. The docstrings below are the reference: the JSON Schema shows them.
@@ -7,6 +8,7 @@ Units are in the names. The docstrings below are the reference: the JSON Schema 
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -52,6 +54,26 @@ def _check_endpoint(text: str) -> str:
         good = False
     if not good or not text.isprintable() or " " in text:
         raise ValueError(f"expected a URL such as http://127.0.0.1:4317, got {shown(text)}")
+    return text
+
+
+def _check_redis_url(text: str) -> str:
+    # A password has no place here: settings are shown in logs and answers.
+    try:
+        url = urlsplit(text)
+        if url.scheme == "unix":
+            good = url.path.startswith("/") and not url.netloc
+        else:
+            good = url.scheme in ("redis", "rediss") and bool(url.hostname) and (url.port is None or url.port > 0)
+            good = good and re.fullmatch(r"/?|/[0-9]{1,3}", url.path) is not None
+        good = good and not url.query and not url.fragment and url.username is None and url.password is None
+    except ValueError:
+        good = False
+    if not good or not text.isprintable() or " " in text:
+        hidden = (
+            "one with a user or password, which belong in username and password_file" if "@" in text else shown(text)
+        )
+        raise ValueError(f"expected a URL such as redis://127.0.0.1:6379 or unix:///run/redis.sock, got {hidden}")
     return text
 
 
@@ -204,11 +226,64 @@ class TracingSettings(Section):
     """How long exit waits for the last spans to be exported."""
 
 
+class RedisSettings(Section):
+    """The Redis or Valkey that signals are shared through, if `signals.backend` is redis."""
+
+    url: Annotated[str, AfterValidator(_check_redis_url)] = "redis://127.0.0.1:6379"
+    """redis://host:port[/database], rediss:// (TLS) or unix:///path; of a Cluster any of its nodes."""
+    username: str | None = Field(default=None, min_length=1, max_length=256)
+    """The user of an ACL; null: the default one."""
+    password_file: PathText | None = None
+    """A file with the password, relative to the workspace; null: none is needed."""
+    cluster: bool = False
+    """It is a Redis Cluster."""
+    prefix: str = Field(default="rk", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
+    """What keys begin with."""
+    shards: int = Field(default=16, ge=1, le=4_096)
+    """Groups of rows that are written together, for each entity. Fixed once there are rows."""
+    stream_length: int = Field(default=10_000, ge=100, le=100_000_000)
+    """Changes kept for each group of rows; a machine that is further behind reads all rows again."""
+    connect_timeout_ms: int = Field(default=250, ge=1, le=60_000)
+    """How long a connection may take."""
+    socket_timeout_ms: int = Field(default=100, ge=1, le=60_000)
+    """How long an answer may take."""
+    max_connections: int = Field(default=16, ge=1, le=1_024)
+    """Connections of a process to each node."""
+    cache_ttl_ms: int = Field(default=1_000, ge=0, le=3_600_000)
+    """How long a fetched row may be used again; 0: it is fetched for each request."""
+    cache_rows: int = Field(default=65_536, ge=1_024, le=100_000_000)
+    """Fetched rows that a worker keeps, of each entity."""
+
+
+class SignalsSettings(Section):
+    """The signal store."""
+
+    backend: Literal["embedded", "redis"] = "embedded"
+    """embedded: on this machine, in server.data_dir. redis: shared by machines."""
+    compact_log_mb: int = Field(default=256, ge=1, le=1_048_576)
+    """Log since the last snapshot (MiB) from which on a new snapshot is written and older logs go."""
+    compact_ratio: float = Field(default=0.5, gt=0, le=100)
+    """And at least that much of the last snapshot's size."""
+    max_log_mb: int = Field(default=16_384, ge=2, le=16_777_216)
+    """Log (MiB) at which writes wait for the snapshot that is being written."""
+    remember_writes_hours: float = Field(default=24.0, gt=0, le=8_784)
+    """How long write ids and event ids are remembered, so that nothing is applied twice."""
+    max_remembered_writes: int = Field(default=10_000_000, ge=1_000, le=2_000_000_000)
+    """Write ids and event ids that are remembered at most; the oldest go first."""
+    remember_deletes_seconds: float = Field(default=3_600.0, gt=0, le=31_622_400)
+    """How long a deleted row refuses values of a time before its deletion."""
+    max_remembered_deletes: int = Field(default=1_000_000, ge=0, le=2_000_000_000)
+    """Deleted rows that are remembered at most; the oldest go first."""
+    redis: RedisSettings = RedisSettings()
+    """Redis."""
+
+
 class Settings(Section):
     """All settings."""
 
     server: ServerSettings = ServerSettings()
     tracing: TracingSettings = TracingSettings()
+    signals: SignalsSettings = SignalsSettings()
 
     @classmethod
     def sections(cls) -> tuple[str, ...]:

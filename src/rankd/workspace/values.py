@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rankd.limits import MAX_EMBEDDING_DIMENSION, MAX_NAME_CHARS
+from rankd.limits import MAX_EMBEDDING_DIMENSION, MAX_LIST_MEMBERS, MAX_NAME_CHARS
 from rankd.workspace.yaml_text import shown
 
 IDENTIFIER_PATTERN = rf"^[A-Za-z_][A-Za-z0-9_]{{0,{MAX_NAME_CHARS - 1}}}$"
@@ -27,7 +27,11 @@ RESERVED_ENTITIES = frozenset({"candidate", "column", "context", "request"})
 """Namespaces of expressions that are not entities."""
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
-_EMBEDDING = re.compile(r"embedding\[([0-9]{1,9})\]")
+_SIZED = re.compile(r"(embedding|list)\[([0-9]{1,9})\]")
+_MOST = {
+    "embedding": (MAX_EMBEDDING_DIMENSION, "an embedding", "numbers"),
+    "list": (MAX_LIST_MEMBERS, "a list", "members"),
+}
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -81,17 +85,17 @@ def parse_duration(text: str) -> float:
 
 
 def parse_type(text: str, names: Iterable[str], what: str) -> tuple[str, int]:
-    """A type's name and dimension: ("f32", 0), ("embedding", 16). `names`: the types there are."""
+    """A type's name and dimension: ("f32", 0), ("embedding", 16), ("list", 20). `names`: the types there are."""
     known = list(names)
-    match = _EMBEDDING.fullmatch(text)
-    if match:
-        dimension = int(match[1])
-        if not 1 <= dimension <= MAX_EMBEDDING_DIMENSION:
-            raise ValueError(f"expected an embedding of 1 to {MAX_EMBEDDING_DIMENSION} numbers, got {dimension}")
-        return "embedding", dimension
-    if text == "embedding" or text not in known:
-        shown_names = ["embedding[n]" if n == "embedding" else n for n in known]
-        raise ValueError(one_of(text, shown_names, what))
+    match = _SIZED.fullmatch(text)
+    if match and match[1] in known:
+        dimension = int(match[2])
+        most, a_type, parts = _MOST[match[1]]
+        if not 1 <= dimension <= most:
+            raise ValueError(f"expected {a_type} of 1 to {most} {parts}, got {dimension}")
+        return match[1], dimension
+    if text in _MOST or text not in known:
+        raise ValueError(one_of(text, [f"{n}[n]" if n in _MOST else n for n in known], what))
     return text, 0
 
 
