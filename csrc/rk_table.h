@@ -207,9 +207,10 @@ uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n);
 rk_table_status rk_table_intern(rk_table *dictionary, const rk_id *texts, size_t n, int32_t *codes);
 
 /* Ids of live rows from place `start` (0: the first) on, at most `most` of them, copied into `arena`. Gives how many,
- * and the next place, 0: that was all. While rows are written, a row can be missed or come twice. */
+ * and the next place, 0: that was all. A place is one of an index, which `generation` names: where it is another than the
+ * table's now, reading starts over; it is set to the table's. A row that is there all the time comes at least once. */
 rk_table_status rk_table_ids(const rk_table *table, uint64_t start, size_t most, rk_arena *arena, rk_id *ids,
-                             size_t *count, uint64_t *next);
+                             size_t *count, uint64_t *next, uint64_t *generation);
 
 void rk_table_set_applied(rk_table *table, uint64_t applied);
 void rk_table_set_clean(rk_table *table, int is_clean, const uint8_t boot[RK_TABLE_BOOT_BYTES]);

@@ -79,14 +79,15 @@ static int copy_slot(const rk_table *table, const rk_word *slot, rk_arena *arena
 }
 
 rk_table_status rk_table_ids(const rk_table *table, uint64_t start, size_t most, rk_arena *arena, rk_id *ids,
-                             size_t *count, uint64_t *next)
+                             size_t *count, uint64_t *next, uint64_t *generation)
 {
     rk_index_map *map = rk_enter(table);
-    uint64_t at = start;
     int copied = 0;
     *count = 0;
     *next = 0;
     if (!map) return RK_TABLE_IO;
+    uint64_t at = *generation == map->generation ? start : 0;
+    *generation = map->generation;
     for (; at < map->slot_count && *count < most; at++) {
         copied = copy_slot(table, &map->slots[at], arena, &ids[*count]);
         if (copied < 0) break;

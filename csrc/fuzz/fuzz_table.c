@@ -127,9 +127,9 @@ static void read_all(const rk_table *table)
         }
     }
     size_t count;
-    uint64_t next;
+    uint64_t next, generation = 0;
     rk_id copies[IDS];
-    if (!rk_table_ids(table, 0, IDS, arena, copies, &count, &next) && count > IDS) abort();
+    if (!rk_table_ids(table, 0, IDS, arena, copies, &count, &next, &generation) && count > IDS) abort();
     for (int64_t code = -1; code < 400; code++) sum += (double)rk_table_text(table, code).length;
     rk_table_reading_free(reading);
     rk_arena_free(arena);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -281,13 +281,32 @@ def test_keys_and_ids(writer: TableWriter) -> None:
     writer.stage(ids[:2], [], 2, np.array([-1, 2**40 - 2])).publish()
     assert writer.keys([ids[0], ids[1], "", "x"]).tolist() == [0, 2**40 - 2, -1, -1]
     assert writer.keys(ids[2:]).tolist() == list(range(2, 500))
+    assert sorted(all_ids(writer)) == sorted(ids)
+
+
+def all_ids(table: Table, between: Callable[[], None] = lambda: None) -> list[str]:
     seen: list[str] = []
-    place = -1
+    place, generation = -1, 0
     while place:
-        some, place = writer.ids(max(place, 0), 64)
+        some, place, generation = table.ids(max(place, 0), 64, generation)
         assert len(some) <= 64
         seen += some
-    assert sorted(seen) == sorted(ids)
+        between()
+    return seen
+
+
+def test_ids_that_are_there_all_the_time_are_not_missed_when_the_index_grows(writer: TableWriter) -> None:
+    ids = [f"item {i}" for i in range(500)]
+    writer.stage(ids, [], 1).publish()
+    more = iter(range(500, 10_000, 100))
+
+    def grow() -> None:
+        start = next(more, None)
+        if start is not None:
+            writer.stage([f"item {i}" for i in range(start, start + 100)], [], 2).publish()
+            writer.stage(ids[:100], [], 3).publish()
+
+    assert set(ids) <= set(all_ids(writer, grow))
 
 
 def test_readers_see_what_other_threads_publish(writer: TableWriter) -> None:

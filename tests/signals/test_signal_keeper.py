@@ -22,7 +22,7 @@ from signals.keeper_host import KeeperHost, connect, eventually
 from rankd.errors import RankdError, StoreError, StoreFullError, UnavailableError
 from rankd.signals import frames, keeper
 from rankd.signals.embedded import open_embedded
-from rankd.signals.frames import ANSWER, Count, Counts, Done, Failed, Hello, Intern, PackedColumn, Write, frame_of
+from rankd.signals.frames import ANSWER, Count, Counts, Failed, Hello, Intern, PackedColumn, Write, Written, frame_of
 from rankd.signals.keeper import SignalKeeper
 
 SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
@@ -93,11 +93,8 @@ PRICE = PackedColumn("price", None, b"", np.ones(1, np.float32).tobytes(), [], b
         (Write(7, "item", ["a"], [msgspec.structs.replace(PRICE, rows=b"\1" + bytes(7))]), "rising positions below 1"),
         (Write(7, "item", ["a"], [PRICE, PRICE]), "one column per signal"),
         (Write(7, "item", ["a", "b"], [PRICE]), "2 rows of values"),
-        (Write(7, "item", [""], [PRICE]), "refused rows: expected 1 to"),
-        (Write(7, "item", ["a"], [msgspec.structs.replace(PRICE, numbers=b"\0\0\x80\x7f")]), "got inf"),
         (Write(7, "item", ["a"], [msgspec.structs.replace(PRICE, signal="new", numbers=b"\2")]), "neither 0 nor 1"),
         (Write(7, "item", ["a"], [PackedColumn("tags", None, b"", b"", ["x"], bytes(8))]), "lengths that sum"),
-        (Write(7, "item", ["a"], [PackedColumn("brand", None, b"", b"", ["x" * 257], b"")]), "257"),
         (frames.Delete(7, "nothing", ["a"]), "no entity"),
         (Intern(7, ["x" * 70_000]), "at most"),
     ],
@@ -109,7 +106,26 @@ async def test_a_request_that_is_none_is_refused_alone(kept: SignalKeeper, reque
     assert (answer.number, answer.kind) == (7, "store")
     assert words in answer.message
     assert await raw.ask(Count(8)) == Counts(8, {"item": 0, "user": 0})
-    assert await raw.ask(Write(9, "item", ["a"], [PRICE])) == Done(9, 1)
+    assert await raw.ask(Write(9, "item", ["a"], [PRICE])) == Written(9, 1, [], 0, [])
+    raw.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("id_", "column", "words"),
+    [
+        ("", PRICE, "expected 1 to"),
+        ("b", msgspec.structs.replace(PRICE, numbers=b"\0\0\x80\x7f"), "got inf"),
+        ("b", PackedColumn("brand", None, b"", b"", ["x" * 257], b""), "257"),
+    ],
+)
+async def test_a_faulty_value_rejects_its_row(kept: SignalKeeper, id_: str, column: PackedColumn, words: str) -> None:
+    raw = await Raw.greeted(kept._path)
+    answer = await raw.ask(Write(7, "item", [id_], [column]))
+    assert (answer.number, answer.count, answer.late_count, answer.repeated) == (7, 0, 0, [])
+    [(row, _, description)] = answer.rejected
+    assert row == 0
+    assert words in description
+    assert await raw.ask(Count(8)) == Counts(8, {"item": 0, "user": 0})
     raw.writer.close()
 
 

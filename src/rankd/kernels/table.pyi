@@ -122,9 +122,10 @@ class Table:
         """Of a dictionary: codes, -1: unknown."""
     def texts(self, codes: NDArray[np.int32]) -> list[str]:
         """Of a dictionary: texts. ValueError for a code that none has."""
-    def ids(self, start: int, most: int) -> tuple[list[str], int]:
-        """Ids of live rows from a place on (0: the first), about `most` of them, and the next place; 0: that was all.
-        While rows are written, a row can be missed or come twice."""
+    def ids(self, start: int, most: int, generation: int = 0) -> tuple[list[str], int, int]:
+        """Ids of live rows from a place on (0: the first), at most `most` of them; the next place, 0: that was all; and
+        the generation that places are of: with another one, reading starts over. A row that is there all the time comes
+        at least once."""
     def close(self) -> None: ...
 
 class TableReading:

@@ -30,7 +30,7 @@ cdef extern from "rk_table.h" nogil:
     int rk_table_codes(const rk_table *dictionary, const rk_id *texts, size_t n, int32_t *codes)
     rk_id rk_table_text(const rk_table *dictionary, int64_t code)
     rk_table_status rk_table_ids(const rk_table *table, uint64_t start, size_t most, rk_arena *arena, rk_id *ids,
-                                 size_t *count, uint64_t *next)
+                                 size_t *count, uint64_t *next, uint64_t *generation)
 
 
 MAX_ID_BYTES = RK_TABLE_MAX_ID_BYTES
@@ -214,7 +214,7 @@ cdef class Table:
             texts.append((<const char *>text.bytes)[:text.length].decode("utf-8"))
         return texts
 
-    def ids(self, uint64_t start, size_t most):
+    def ids(self, uint64_t start, size_t most, uint64_t generation=0):
         self.check_open()
         cdef _Memory memory = _Memory()
         cdef rk_id *ids = <rk_id *>rk_arena_take(memory.arena, (most + 1) * sizeof(rk_id))
@@ -225,9 +225,10 @@ cdef class Table:
         if ids is NULL:
             raise MemoryError
         with nogil:
-            status = rk_table_ids(self.table, start, most, memory.arena, ids, &count, &following)
+            status = rk_table_ids(self.table, start, most, memory.arena, ids, &count, &following, &generation)
         check_status(status, errno, self._path)
-        return [(<const char *>ids[i].bytes)[:ids[i].length].decode("utf-8") for i in range(count)], following
+        found = [(<const char *>ids[i].bytes)[:ids[i].length].decode("utf-8") for i in range(count)]
+        return found, following, generation
 
     def close(self):
         self.is_closed = True

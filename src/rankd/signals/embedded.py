@@ -24,7 +24,16 @@ from rankd.signals.changes import DeleteChange, WriteChange
 from rankd.signals.check import value_faults
 from rankd.signals.commits import CommitQueue
 from rankd.signals.mapped import MappedTables
-from rankd.signals.store import SignalRows, StoredRows, WriteBatch, WriteResult
+from rankd.signals.scanning import ids_of_user, scan, statistics
+from rankd.signals.store import (
+    EntityStatistics,
+    Fetched,
+    ScanPage,
+    SignalRows,
+    StoredRows,
+    WriteBatch,
+    WriteResult,
+)
 from rankd.types.schema import Schema
 
 OnProgress = Callable[[int, int], None]
@@ -119,8 +128,30 @@ class EmbeddedStore:
         await self._queue.submit(change)
         return change.deleted_count
 
+    async def scan(self, entity: str, signals: Sequence[str], cursor: str, most: int, now_s: float) -> ScanPage:
+        return scan(self._mapped, entity, signals, cursor, most, now_s)
+
+    async def forget(self, user_id: str) -> Mapping[str, int]:
+        self._check_open()
+        counts = {}
+        for name, entity in self._schema.entities.items():
+            ids = await asyncio.to_thread(ids_of_user, entity, self._mapped.tables[name], user_id)
+            if ids:
+                counts[name] = await self.delete(name, ids)
+        return counts
+
+    @property
+    def fetched(self) -> frozenset[str]:
+        return frozenset()
+
+    async def fetch(self, wanted: Mapping[str, Sequence[str]], timeout_s: float) -> Fetched:
+        return Fetched()
+
     def row_counts(self) -> Mapping[str, int]:
         return self._mapped.row_counts()
+
+    async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
+        return await asyncio.to_thread(statistics, self._mapped, self._schema, now_s)
 
     @property
     def memory_bytes(self) -> int:

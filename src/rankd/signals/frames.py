@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from rankd.limits import HARD_MAX_MESSAGE_BYTES
-from rankd.signals.store import ColumnValues, MapValues, SetValues, Values, WriteBatch
-from rankd.signals.values import DTYPES
-from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.signals.packed import PackedColumn, pack_array, pack_column, unpack_array, unpack_column
+from rankd.signals.store import Rejection, WriteBatch, WriteResult
+from rankd.types.schema import Schema
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 MAX_FRAME_BYTES: Final = 2 * HARD_MAX_MESSAGE_BYTES
 _LENGTH_BYTES: Final = 4
 
@@ -39,25 +38,16 @@ class Hello(_Frame):
     schema: str
 
 
-class PackedColumn(msgspec.Struct, array_like=True):
-    """A ColumnValues. `rows` and `clear_rows`: int64; None: all rows of the batch. `numbers`: values of one array, or
-    of maps; `texts`: strings, members or keys; `lengths`: of sets and maps, int64. Arrays are little endian."""
-
-    signal: str
-    rows: bytes | None
-    clear_rows: bytes
-    numbers: bytes
-    texts: list[str]
-    lengths: bytes
-
-
 class Write(_Frame):
-    """A batch without faults and without an id that comes twice."""
+    """A batch. `event_ms`: int64."""
 
     number: int
     entity: str
     ids: list[str]
     columns: list[PackedColumn]
+    event_ms: bytes | None = None
+    write_id: str = ""
+    event_ids: list[str] | None = None
 
 
 class Delete(_Frame):
@@ -66,6 +56,13 @@ class Delete(_Frame):
     number: int
     entity: str
     ids: list[str]
+
+
+class Forget(_Frame):
+    """A user of whom everything is to be deleted."""
+
+    number: int
+    user_id: str
 
 
 class Intern(_Frame):
@@ -89,8 +86,18 @@ class Welcome(_Frame):
     set_id: int
 
 
+class Written(_Frame):
+    """Of a Write: a WriteResult. `rejected`: row, signal, description."""
+
+    number: int
+    count: int
+    rejected: list[tuple[int, str, str]]
+    late_count: int
+    repeated: list[int]
+
+
 class Done(_Frame):
-    """`count`: rows written, or deleted."""
+    """`count`: rows deleted."""
 
     number: int
     count: int
@@ -104,7 +111,7 @@ class Codes(_Frame):
 
 
 class Counts(_Frame):
-    """Rows per entity."""
+    """Rows per entity: of a Count, those there are; of a Forget, those deleted."""
 
     number: int
     rows: dict[str, int]
@@ -118,13 +125,13 @@ class Failed(_Frame):
     message: str
 
 
-Request: TypeAlias = Write | Delete | Intern | Count
-Answer: TypeAlias = Done | Codes | Counts | Failed
+Request: TypeAlias = Write | Delete | Forget | Intern | Count
+Answer: TypeAlias = Written | Done | Codes | Counts | Failed
 Greeting: TypeAlias = Welcome | Failed
 
 HELLO = msgspec.msgpack.Decoder(Hello)
-REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Write | Delete | Intern | Count)
-ANSWER: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Done | Codes | Counts | Failed)
+REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Write | Delete | Forget | Intern | Count)
+ANSWER: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Written | Done | Codes | Counts | Failed)
 GREETING: msgspec.msgpack.Decoder[Greeting] = msgspec.msgpack.Decoder(Welcome | Failed)
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -174,28 +181,16 @@ def decode(decoder: msgspec.msgpack.Decoder[_Decoded], data: bytes) -> _Decoded:
 
 
 def pack_batch(number: int, batch: WriteBatch) -> Write:
-    """A clean batch as a frame."""
-    return Write(number, batch.entity, list(batch.ids), [_pack(column, len(batch.ids)) for column in batch.columns])
-
-
-def _pack(column: ColumnValues, count: int) -> PackedColumn:
-    # Positions rise and are below `count`: so many of them are all of them.
-    rows = None if len(column.rows) == count else _bytes(column.rows, "<i8")
-    clear = _bytes(column.clear_rows, "<i8")
-    values = column.values
-    if isinstance(values, np.ndarray):
-        numbers = _bytes(values, values.dtype.newbyteorder("<"))
-        return PackedColumn(column.signal, rows, clear, numbers, [], b"")
-    if isinstance(values, SetValues):
-        return PackedColumn(column.signal, rows, clear, b"", list(values.members), _bytes(values.lengths, "<i8"))
-    if isinstance(values, MapValues):
-        numbers = _bytes(values.values, "<f4")
-        return PackedColumn(column.signal, rows, clear, numbers, list(values.keys), _bytes(values.lengths, "<i8"))
-    return PackedColumn(column.signal, rows, clear, b"", list(values), b"")
-
-
-def _bytes(array: NDArray[Any], dtype: Any) -> bytes:
-    return array.astype(dtype, copy=False).tobytes()
+    """A batch as a frame."""
+    return Write(
+        number,
+        batch.entity,
+        list(batch.ids),
+        [pack_column(column, len(batch.ids)) for column in batch.columns],
+        None if batch.event_ms is None else pack_array(batch.event_ms, "<i8"),
+        batch.write_id,
+        None if batch.event_ids is None else list(batch.event_ids),
+    )
 
 
 def unpack_batch(schema: Schema, write: Write) -> WriteBatch:
@@ -204,34 +199,20 @@ def unpack_batch(schema: Schema, write: Write) -> WriteBatch:
     if entity is None:
         raise FrameError("no such entity")
     try:
-        columns = [_unpack(entity, column, len(write.ids)) for column in write.columns]
+        columns = [unpack_column(entity, column, len(write.ids)) for column in write.columns]
+        event_ms = None if write.event_ms is None else unpack_array(write.event_ms, "<i8", np.int64)
     except (ValueError, KeyError) as error:
         raise FrameError(f"{type(error).__name__}: {error}") from error
-    return WriteBatch(write.entity, write.ids, columns)
+    return WriteBatch(write.entity, write.ids, columns, event_ms, write.write_id, write.event_ids)
 
 
-def _unpack(entity: Entity, packed: PackedColumn, count: int) -> ColumnValues:
-    signal = entity.signals[packed.signal]
-    rows = np.arange(count) if packed.rows is None else _array(packed.rows, "<i8", np.int64)
-    return ColumnValues(signal.name, rows, _values(signal, packed), _array(packed.clear_rows, "<i8", np.int64))
+def pack_result(number: int, result: WriteResult) -> Written:
+    """What became of a batch, as a frame."""
+    rejected = [(rejection.row, rejection.signal, rejection.description) for rejection in result.rejected]
+    return Written(number, result.written_count, rejected, result.late_count, list(result.repeated))
 
 
-def _values(signal: Signal, packed: PackedColumn) -> Values:
-    match signal.kind:
-        case SignalKind.SET:
-            return SetValues(packed.texts, _array(packed.lengths, "<i8", np.int64))
-        case SignalKind.MAP:
-            numbers = _array(packed.numbers, "<f4", np.float32)
-            return MapValues(packed.texts, numbers, _array(packed.lengths, "<i8", np.int64))
-        case SignalKind.CATEGORY | SignalKind.STRING:
-            return packed.texts
-    dtype = np.dtype(DTYPES[signal.kind])
-    if signal.kind is SignalKind.BOOL and packed.numbers.translate(None, b"\0\1"):
-        raise ValueError("a bool that is neither 0 nor 1")
-    array = _array(packed.numbers, dtype.newbyteorder("<"), dtype.type)
-    return cast(Values, array.reshape(-1, signal.dimension) if signal.kind is SignalKind.EMBEDDING else array)
-
-
-def _array(data: bytes, stored: Any, dtype: type[np.generic]) -> NDArray[Any]:
-    """ValueError if the bytes are no whole number of elements."""
-    return np.frombuffer(data, stored).astype(dtype, copy=False)
+def unpack_result(written: Written) -> WriteResult:
+    """The inverse of `pack_result`."""
+    rejected = [Rejection(*rejection) for rejection in written.rejected]
+    return WriteResult(written.count, rejected, written.late_count, written.repeated)

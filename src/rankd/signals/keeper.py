@@ -31,14 +31,17 @@ from rankd.signals.frames import (
     Delete,
     Done,
     Failed,
+    Forget,
     FrameError,
     Hello,
     Intern,
     Request,
     Welcome,
     Write,
+    Written,
     decode,
     frame_of,
+    pack_result,
     read_frame,
     unpack_batch,
 )
@@ -188,11 +191,13 @@ class SignalKeeper:
         try:
             match request:
                 case Write():
-                    return Done(number, await self._write(request))
+                    return await self._write(request)
                 case Delete():
                     if request.entity not in self._store.schema.entities:
                         raise StoreError(f"no entity {request.entity[:64]}")
                     return Done(number, await self._store.delete(request.entity, request.ids))
+                case Forget():
+                    return Counts(number, dict(await self._store.forget(request.user_id)))
                 case Intern():
                     return Codes(number, self._intern(request.texts))
                 case Count():
@@ -205,17 +210,14 @@ class SignalKeeper:
             _LOG.error("a request to the signal keeper failed", exc_info=error)
             return Failed(number, "internal", f"the signal keeper failed: {type(error).__name__}")
 
-    async def _write(self, write: Write) -> int:
+    async def _write(self, write: Write) -> Written:
         """Checks again what the client checked: the tables are everybody's."""
         try:
             batch = unpack_batch(self._store.schema, write)
             check_batch(self._store.schema, batch)
         except (FrameError, RequestError) as error:
             raise StoreError(f"the signal keeper was sent a batch that is none: {error}") from error
-        result = await self._store.write(batch)
-        if result.rejected:
-            raise StoreError(f"the signal keeper refused rows: {result.rejected[0].description}")
-        return result.written_count
+        return pack_result(write.number, await self._store.write(batch))
 
     def _intern(self, texts: list[str]) -> list[int]:
         if any(len(text.encode()) > MAX_STRING_BYTES for text in texts):

@@ -7,6 +7,7 @@ the old ones and writes fail: the process is to be restarted, since codes and pl
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,14 +16,25 @@ import numpy as np
 from rankd.errors import StoreError, UnavailableError
 from rankd.kernels.table import TableReader
 from rankd.signals.backing import layouts_of
-from rankd.signals.batches import clean
 from rankd.signals.categories import CategoryTable, Codes
 from rankd.signals.check import value_faults
-from rankd.signals.frames import Delete, Done, Welcome, pack_batch
+from rankd.signals.frames import Counts, Delete, Done, Forget, Welcome, Written, pack_batch, unpack_result
 from rankd.signals.link import BlockingLink, Link
 from rankd.signals.mapped import MappedTables
-from rankd.signals.store import SignalRows, StoredRows, WriteBatch, WriteResult
+from rankd.signals.scanning import scan, statistics
+from rankd.signals.store import (
+    ColumnValues,
+    EntityStatistics,
+    Fetched,
+    Rejection,
+    ScanPage,
+    SignalRows,
+    StoredRows,
+    WriteBatch,
+    WriteResult,
+)
 from rankd.signals.tableset import TableSet, UnfitError, map_tables
+from rankd.signals.values import take
 from rankd.types.schema import Schema
 
 
@@ -104,19 +116,36 @@ class SharedStore:
     async def write(self, batch: WriteBatch) -> WriteResult:
         self._check_open()
         rejected = value_faults(self._schema.entities[batch.entity], batch, self.categories)
-        cleaned = clean(batch, {rejection.row for rejection in rejected})
-        if cleaned.ids:
-            sent = WriteBatch(cleaned.entity, cleaned.ids, cleaned.columns)
-            await self._link.ask(lambda number: pack_batch(number, sent), Done)
-        return WriteResult(cleaned.written_count, rejected)
+        sent, kept = _without(batch, rejected)
+        if not sent.ids:
+            return WriteResult(0, rejected)
+        result = unpack_result(await self._link.ask(lambda number: pack_batch(number, sent), Written))
+        return _as_sent(result, rejected, kept)
 
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         self._check_open()
         distinct = list(dict.fromkeys(ids))
         return (await self._link.ask(lambda number: Delete(number, entity, distinct), Done)).count
 
+    async def scan(self, entity: str, signals: Sequence[str], cursor: str, most: int, now_s: float) -> ScanPage:
+        return scan(self.tables, entity, signals, cursor, most, now_s)
+
+    async def forget(self, user_id: str) -> Mapping[str, int]:
+        self._check_open()
+        return (await self._link.ask(lambda number: Forget(number, user_id), Counts)).rows
+
+    @property
+    def fetched(self) -> frozenset[str]:
+        return frozenset()
+
+    async def fetch(self, wanted: Mapping[str, Sequence[str]], timeout_s: float) -> Fetched:
+        return Fetched()
+
     def row_counts(self) -> Mapping[str, int]:
         return self.tables.row_counts()
+
+    async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
+        return await asyncio.to_thread(statistics, self.tables, self._schema, now_s)
 
     async def close(self) -> None:
         """Unmaps the tables. A second call does nothing."""
@@ -158,3 +187,48 @@ class SharedStore:
 
     def _intern(self, texts: Sequence[str]) -> Codes:
         return np.array(self._blocking.intern(list(texts)), np.int32)
+
+
+def _without(batch: WriteBatch, rejected: Sequence[Rejection]) -> tuple[WriteBatch, Sequence[int]]:
+    """The batch without its faulty rows, and which rows of it those that are left were."""
+    if not rejected:
+        return batch, range(len(batch.ids))
+    is_kept = np.ones(len(batch.ids), np.bool_)
+    is_kept[[rejection.row for rejection in rejected]] = False
+    kept = np.flatnonzero(is_kept)
+    place = np.cumsum(is_kept) - 1
+    columns = []
+    for column in batch.columns:
+        some = np.flatnonzero(is_kept[column.rows])
+        columns.append(
+            ColumnValues(
+                column.signal,
+                place[column.rows[some]],
+                take(column.values, some),
+                place[column.clear_rows[is_kept[column.clear_rows]]],
+                column.operation,
+                None if column.times_ms is None else column.times_ms[some],
+            )
+        )
+    rows = kept.tolist()
+    return WriteBatch(
+        batch.entity,
+        [batch.ids[i] for i in rows],
+        columns,
+        None if batch.event_ms is None else batch.event_ms[kept],
+        batch.write_id,
+        None if batch.event_ids is None else [batch.event_ids[i] for i in rows],
+    ), rows
+
+
+def _as_sent(result: WriteResult, rejected: Sequence[Rejection], kept: Sequence[int]) -> WriteResult:
+    """The keeper's answer to what `_without` left, with the positions of the whole batch."""
+    if not rejected and not result.rejected:
+        return result
+    late = [Rejection(kept[r.row], r.signal, r.description) for r in result.rejected]
+    return WriteResult(
+        result.written_count,
+        sorted([*rejected, *late], key=lambda rejection: rejection.row),
+        result.late_count,
+        [kept[row] for row in result.repeated],
+    )

@@ -38,6 +38,23 @@ def composite_id(parts: Sequence[str]) -> str:
     return "".join(f"{len(part.encode())}:{part}/" for part in parts[:-1]) + parts[-1]
 
 
+def composite_parts(id_: str, count: int) -> list[str] | None:
+    """The inverse of `composite_id` of `count` parts; None if it is no such id."""
+    parts: list[str] = []
+    rest = id_.encode()
+    try:
+        for _ in range(count - 1):
+            digits, colon, rest = rest.partition(b":")
+            length = int(digits)
+            if not colon or not digits.isdigit() or rest[length : length + 1] != b"/":
+                return None
+            parts.append(rest[:length].decode())
+            rest = rest[length + 1 :]
+        return [*parts, rest.decode()]
+    except ValueError:
+        return None
+
+
 def stored_ids(entity: str, ids: Sequence[str]) -> Sequence[str]:
     """The ids under which rows of an entity are kept: as they are, but for those of `query`."""
     return [query_key(text) for text in ids] if entity == QUERY else ids
