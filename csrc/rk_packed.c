@@ -211,23 +211,28 @@ static bitmaps get_bitmaps(reader *r, size_t count, uint8_t flags) {
     return maps;
 }
 
-/* Whether they mean something: no cell has a value and is cleared, only those have times, nothing stands beyond. */
+/* Whether they mean something: no cell has a value and is cleared, only those have times, nothing stands beyond, and no
+ * map is there for nothing. */
 static int are_sound(const bitmaps *maps, size_t count) {
+    uint8_t any_clear = !maps->clears, any_time = !maps->times;
     for (size_t i = 0; i < (count + 7) / 8; i++) {
         uint8_t values = maps->values[i], clears = maps->clears ? maps->clears[i] : 0;
         uint8_t times = maps->times ? maps->times[i] : 0;
         uint8_t beyond = (i + 1) * 8 > count ? (uint8_t)(0xFF << (count & 7)) : 0;
         if ((values & clears) || (times & ~(values | clears)) || ((values | clears) & beyond)) return 0;
+        any_clear |= clears;
+        any_time |= times;
     }
-    return 1;
+    return any_clear && any_time;
 }
 
 /* Whether the rest of a live row can be unpacked; adds what it takes (or less, if it cannot). */
-static int check_values(reader *r, const rk_packed_layout *layout, uint8_t flags, rk_packed_extent *extents) {
+static int check_values(reader *r, const rk_packed_layout *layout, uint8_t flags, int64_t latest,
+                        rk_packed_extent *extents) {
     bitmaps maps = get_bitmaps(r, layout->count, flags);
     if (!r->at || !are_sound(&maps, layout->count)) return 0;
     for (size_t c = 0; maps.times && c < layout->count; c++)
-        if (bit(maps.times, c)) get_varint(r);
+        if (bit(maps.times, c) && minus(latest, (int64_t)get_varint(r)) >= latest) return 0;
     for (size_t c = 0; c < layout->count && r->at; c++)
         if (bit(maps.values, c)) {
             extents[c].elements += skip_value(r, &layout->cells[c]);
@@ -274,7 +279,7 @@ void rk_packed_check(const rk_packed_layout *layout, const rk_id *rows, const rk
             else if (status == RK_PACKED_LIVE && heads->fingerprints[row] != layout->fingerprint)
                 status = RK_PACKED_OTHER_LAYOUT;
             else if (status == RK_PACKED_LIVE &&
-                     !check_values(&r, layout, rows[row].bytes[RK_PACKED_FLAGS_AT], extents))
+                     !check_values(&r, layout, rows[row].bytes[RK_PACKED_FLAGS_AT], heads->latest[row], extents))
                 status = RK_PACKED_DAMAGED;
         }
         heads->status[row] = (uint8_t)status;

@@ -16,7 +16,8 @@
  * far as its cell says: a text (length and UTF-8), an integer (signed; in a ragged cell its difference from the one
  * before it, of the first from 0; differences wrap), and `width` bytes as they are.
  *
- * Every byte is accounted for: what is too short, too long, not UTF-8 or has bits set that mean nothing is damaged.
+ * Every byte is accounted for, and a row has one form: what is too short, too long, not UTF-8, has bits set that mean
+ * nothing or says something in more bytes than needed is damaged.
  * Any bytes may be unpacked. Ownership: nothing is kept; texts of unpacked rows point into the packed bytes.
  * Limits: RK_PACKED_MOST_CELLS. Threads: pure functions.
  */
