@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import ConfigError, ModelFileError, Problem, WorkspaceError
+from rankd.events.declare import source_faults
 from rankd.models.load import load_model
 from rankd.models.scorer import LoadedModel, Scorer
 from rankd.ranking.build import build_plan
@@ -89,6 +90,9 @@ def inspect_workspace(workspace: Workspace, categories: Categories, before: Conf
     """
     found = Inspection(workspace)
     found.files[workspace.inputs.file] = workspace.inputs.state
+    found.problems += [
+        Problem(workspace.place(fault.where), fault.where, fault.message) for fault in source_faults(workspace.schema)
+    ]
     known = before.models if before is not None else {}
     for name, spec in workspace.models.items():
         found.files[Path(spec.path)] = file_state(Path(spec.path))
