@@ -158,16 +158,15 @@ class _Faults:
             )
         found: dict[str, float | str] = {}
         for name, value in message.properties.items():
-            path = f'properties["{name[:64]}"]'
-            self._check_bytes(position, path, name, limits.MAX_NAME_CHARS)
+            self._check_bytes(position, "properties", name, limits.MAX_NAME_CHARS)
             kind = value.WhichOneof("value")
             if kind == "text":
-                self._check_bytes(position, path, value.text, limits.MAX_PROPERTY_BYTES)
-                found[name] = value.text
+                found[name] = text = value.text
+                self._check_bytes(position, f'properties["{name}"]', text, limits.MAX_PROPERTY_BYTES)
             elif kind == "number":
-                if not math.isfinite(value.number):
-                    self.add(position, path, f"expected a finite number, got {value.number}")
-                found[name] = value.number
+                found[name] = number = value.number
+                if not math.isfinite(number):
+                    self.add(position, f'properties["{name}"]', f"expected a finite number, got {number}")
             elif kind == "flag":
                 found[name] = float(value.flag)
         return found
