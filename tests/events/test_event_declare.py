@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from support.event_world import SCHEMA, entity, signal
 from rankd.errors import ExpressionError
 from rankd.events.declare import compile_sources, own_id, source_faults
 from rankd.events.nodes import Constant, Field, Lookup, ValueType
+from rankd.server.configuration import inspect_workspace
+from rankd.signals.categories import ScratchCategories
 from rankd.types.schema import EventSource, Schema, Signal, SignalKind
+from rankd.workspace import load_workspace
 
 
 def with_signal(kind: SignalKind, of: str = "item", **source: Any) -> Schema:
@@ -50,7 +54,7 @@ def test_the_world_compiles():
         (with_signal(SignalKind.COUNTER, where="event.typ == 'a'"), ".where", "did you mean `type`?"),
         (with_signal(SignalKind.COUNTER, events=()), ".events", "expected the types of the events, got none"),
         (with_signal(SignalKind.COUNTER, id="event.value"), ".id", "the id must be a text, not a number"),
-        (with_signal(SignalKind.COUNTER, "brand"), "", "expected id: an event has no row of brand of its own"),
+        (with_signal(SignalKind.COUNTER, "brand"), "", ", user, visitor, but no brand"),
         (with_signal(SignalKind.COUNTER, "query_item", id="'a'"), ".id", "is joined of the event's own ids"),
     ],
 )
@@ -79,3 +83,30 @@ def test_ids_of_an_events_own_rows():
     assert ids("query_item", ["A", "B", None], ["p", None, "p"]) == ["1:a/p", None, None]
     assert own_id(SCHEMA, SCHEMA.entities["brand"]) is None
     assert own_id(SCHEMA, entity("x", signal("n", SignalKind.F32), key=("user", "brand"))) is None
+
+
+WORKSPACE = """\
+version: 1
+schema:
+  item:
+    category: category
+    clicks:
+      type: decayed_counter
+      half_life: 7d
+      from:
+        events: [click]
+        where: event.postion <= 10
+  user:
+    affinity: {type: map, half_life: 7d, from: {events: [click], key: item.category}}
+"""
+
+
+def test_check_says_where_an_expression_is_wrong(tmp_path: Path):
+    (tmp_path / "rankd.yaml").write_text(WORKSPACE)
+    inspection = inspect_workspace(load_workspace(tmp_path, {}), ScratchCategories())
+    assert [str(problem) for problem in inspection.problems] == [
+        "rankd.yaml:10: schema.item.clicks.from.where: an event has no `postion`; did you mean `position`? "
+        "(column 1 of `event.postion <= 10`)"
+    ]
+    (tmp_path / "rankd.yaml").write_text(WORKSPACE.replace("postion", "position"))
+    assert inspect_workspace(load_workspace(tmp_path, {}), ScratchCategories()).problems == []

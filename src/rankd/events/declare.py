@@ -171,8 +171,11 @@ class _SourceCompiler:
         own = own_id(self._schema, self._entity)
         if self._source.id is None:
             if own is None:
-                known = ", ".join(EVENT_ENTITIES)
-                self._fault("", f"expected id: an event has no row of {self._entity.name} of its own, only of {known}")
+                names = f"an event names one of {', '.join(EVENT_ENTITIES)}"
+                if self._entity.key:
+                    self._fault("", f"{names}, and not all that ids of {self._entity.name} are joined of")
+                else:
+                    self._fault("", f"expected id: {names}, but no {self._entity.name}")
             return own
         if self._entity.key:
             self._fault(".id", "the id of an entity with a key is joined of the event's own ids; expected none")
