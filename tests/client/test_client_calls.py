@@ -193,7 +193,10 @@ def test_the_asyncio_client_gives_the_same(fake):
 
     assert public(Client).keys() == public(AsyncClient).keys()
     for name, method in public(Client).items():
-        assert inspect.signature(method).parameters == inspect.signature(public(AsyncClient)[name]).parameters
+        own, other = inspect.signature(method).parameters, inspect.signature(public(AsyncClient)[name]).parameters
+        if name == "stream":  # the batches may come by an async iterator, too
+            own, other = ({n: p for n, p in both.items() if n != "batches"} for both in (own, other))
+        assert own == other
     target = f"127.0.0.1:{fake.port}"
     rank = {"profile": "search", "ids": IDS, "base_scores": [1, 2, 3, 4], "view": "scores", "request_id": "r"}
     with Client(target) as client:

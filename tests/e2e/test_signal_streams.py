@@ -94,7 +94,7 @@ async def test_a_faulty_batch_ends_the_stream(store: WholeStore, faulty: sp.Stre
         answers = []
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             async for answer in call:
-                answers.append(answer.cursor)  # noqa: PERF401: what came before the error counts
+                answers.append(answer.cursor)  # noqa: PERF401
         assert answers == ["c1", "c2"]
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         _, info, violations = details(caught.value)

@@ -33,7 +33,8 @@ def bad_request(*violations: tuple[str, str]) -> error_details_pb2.BadRequest:
 
 
 class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.SignalServiceServicer):
-    """Ranks by base score. `failures`: statuses of the next calls; `calls`: (method, request) as they came."""
+    """Ranks by base score. `failures`: statuses of the next calls; `calls`: (method, request) as they came; of batches of streams
+    those that were applied."""
 
     def __init__(self, name: str = "fake") -> None:
         self.name = name
@@ -46,6 +47,11 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         self.metadata: list[dict[str, str | bytes]] = []
         self.delay_s = 0.0
         self.port = 0
+        self.drops: list[int] = []
+        """After how many answers of a stream or scan each of the next is cut off; what came is applied by then."""
+        self.applied: list[str] = []
+        self.stream_count = 0
+        self.scan_pages = 5
         self.reject = lambda request: []
         self.schema = signals_pb2.DescribeSchemaResponse(
             version="0123456789ab",
@@ -168,6 +174,40 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
     def DeleteSignals(self, request, context):
         self._arrive("DeleteSignals", request, context)
         return signals_pb2.DeleteSignalsResponse(deleted_count=len(request.ids))
+
+    def StreamSignals(self, requests, context):
+        self.stream_count += 1
+        answered = 0
+        for request in requests:
+            if request.batch.write_id not in self.applied:
+                self.applied.append(request.batch.write_id)
+                self.calls.append(("StreamSignals", request))
+            if self.drops and answered >= self.drops[0]:
+                self.drops.pop(0)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            answered += 1
+            written = signals_pb2.WriteSignalsResponse(written_count=len(request.batch.ids), late_count=1)
+            yield signals_pb2.StreamSignalsResponse(cursor=request.cursor, response=written)
+
+    def ScanSignals(self, request, context):
+        self._arrive("ScanSignals", request, context)
+        start = int(request.cursor or 0)
+        for page in range(start, self.scan_pages):
+            if self.drops and page - start >= self.drops[0]:
+                self.drops.pop(0)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            column = signals_pb2.SignalColumn(
+                signal="price", rows=[0], clear_rows=[1], floats=signals_pb2.FloatValues(values=[page])
+            )
+            rows = signals_pb2.GetSignalsResponse(
+                ids=[f"{page}-a", f"{page}-b"], columns=[column], written_unix_millis=[1_000 * page, 0]
+            )
+            cursor = "" if page == self.scan_pages - 1 else str(page + 1)
+            yield signals_pb2.ScanSignalsResponse(rows=rows, cursor=cursor)
+
+    def ForgetUser(self, request, context):
+        self._arrive("ForgetUser", request, context)
+        return signals_pb2.ForgetUserResponse(deleted_counts={"user": 1, "user_category": 7})
 
     def count(self, method: str) -> int:
         return sum(name == method for name, _ in self.calls)

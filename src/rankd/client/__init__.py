@@ -26,14 +26,26 @@ from rankd.client.errors import (
     ServerUnavailableError,
 )
 from rankd.client.requests import RankList
-from rankd.client.signals import RejectedRow, SchemaDescription, StoredSignals, WriteResult
+from rankd.client.signals import (
+    Acknowledged,
+    RejectedRow,
+    ReplicaStatus,
+    ScannedPage,
+    SchemaDescription,
+    SignalStatistics,
+    StoredSignals,
+    WriteResult,
+)
 from rankd.client.values import Text
 from rankd.client.views import Degradation, RankedItem, RankedList, ScoredList
+from rankd.client.writes import StreamBatch
 from rankd.errors import RequestError
+from rankd.types.text import composite_id
 from rankd.v1.ranking_pb2 import Query, User
 
 __all__ = [
     "KEEP",
+    "Acknowledged",
     "AsyncClient",
     "CallCancelledError",
     "Client",
@@ -51,13 +63,18 @@ __all__ = [
     "RankedItem",
     "RankedList",
     "RejectedRow",
+    "ReplicaStatus",
     "RequestError",
+    "ScannedPage",
     "SchemaDescription",
     "ScoredList",
     "ServerFaultError",
     "ServerUnavailableError",
+    "SignalStatistics",
     "StoredSignals",
+    "StreamBatch",
     "Text",
     "User",
     "WriteResult",
+    "composite_id",
 ]

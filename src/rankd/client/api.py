@@ -8,22 +8,24 @@ they drive it. Here are the signatures, the defaults and the documentation of bo
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 from grpc_health.v1 import health_pb2
 
 from rankd.client import requests
-from rankd.client.columns import ColumnData, parse_type, row_values, signal_column
+from rankd.client.columns import parse_type
 from rankd.client.errors import InvalidRequestError, RankdRpcError, ServerUnavailableError, from_status
 from rankd.client.requests import Priority, RankList, SurfaceName, Time, ViewName
 from rankd.client.signals import SchemaDescription, StoredSignals, WriteResult
 from rankd.client.values import Numbers, strings
 from rankd.client.views import Call, RankedList, ScoredList
+from rankd.client.writes import OperationName, Rows, StreamBatch, Times
 from rankd.errors import Reason, RequestError
 from rankd.types.schema import Signal
 from rankd.v1 import ranking_pb2, signals_pb2
 from rankd.v1.ranking_pb2 import Query, RankRequest, ScoreRequest, User
+from rankd.v1.signals_pb2 import StreamSignalsRequest
 
 R = TypeVar("R")
 Flow: TypeAlias = Generator[Call[Any], Any, R]
@@ -43,7 +45,8 @@ class Api:
         self._priority = requests.checked_priority(priority)
         self._description: SchemaDescription | None = None
 
-    def _metadata(self, metadata: Metadata, priority: Priority | None) -> tuple[tuple[str, str | bytes], ...]:
+    def metadata(self, metadata: Metadata, priority: Priority | None) -> tuple[tuple[str, str | bytes], ...]:
+        """What is sent with a call."""
         wanted = self._priority if priority is None else requests.checked_priority(priority)
         # "live" is what a server takes a call for that says nothing.
         return tuple(metadata) if wanted == "live" else (*metadata, (requests.PRIORITY_KEY, wanted))
@@ -107,7 +110,7 @@ class Api:
     ) -> Flow[RankedList]:
         """Sends a RankRequest as it is."""
         return (
-            yield from _rank(Call("Rank", request, timeout_s or self._timeout_s, self._metadata(metadata, priority)))
+            yield from _rank(Call("Rank", request, timeout_s or self._timeout_s, self.metadata(metadata, priority)))
         )
 
     def next_page(self, page: RankedList) -> Flow[RankedList]:
@@ -156,7 +159,7 @@ class Api:
             timings=timings,
         )
         request = requests.batch_request(common, lists)
-        call = Call("BatchRank", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority))
+        call = Call("BatchRank", request, timeout_s or self._batch_timeout_s, self.metadata(metadata, priority))
         response: ranking_pb2.BatchRankResponse = yield call
         return [_batch_result(call, position, result) for position, result in enumerate(response.results)]
 
@@ -208,7 +211,7 @@ class Api:
         metadata: Metadata = (),
     ) -> Flow[ScoredList]:
         """Sends a ScoreRequest as it is."""
-        response = yield Call("Score", request, timeout_s or self._timeout_s, self._metadata(metadata, priority))
+        response = yield Call("Score", request, timeout_s or self._timeout_s, self.metadata(metadata, priority))
         return ScoredList(response)
 
     def write_signals(
@@ -217,6 +220,10 @@ class Api:
         ids: Iterable[str],
         columns: Mapping[str, Iterable[Any]],
         *,
+        times: Times | None = None,
+        operations: Mapping[str, OperationName] | None = None,
+        write_id: str = "",
+        event_ids: Iterable[str] | None = None,
         types: Mapping[str, str] | None = None,
         batch_rows: int = 2_000,
         timeout_s: float | None = None,
@@ -230,52 +237,52 @@ class Api:
         `batch_rows` ids go in several calls, one after the other, each within `timeout_s`; if one
         fails, those before it are written, and writing all again does no harm.
 
+        `times`: when the rows were so (default: now); a value does not replace one of a later time.
+        `operations`: {"clicks": "add"} adds to counters and maps, and a member to lists. `write_id`: the rows are
+        written once, however often they are sent within a day (the same rows, and `batch_rows`); `event_ids`: each row
+        is.
+
         Rows the server rejects are in the result; all others are written.
         """
-        texts = strings("ids", ids)
-        rows = {name: row_values(name, data, len(texts)) for name, data in columns.items()}
-        if types is not None:
-            signals: Mapping[str, Signal] = {name: _explicit_type(name, text) for name, text in types.items()}
-            return (yield from self._write(entity, texts, rows, signals, batch_rows, timeout_s, priority, metadata))
+        rows = Rows.of(entity, ids, columns, times, operations, write_id, event_ids)
+        call = _Options(timeout_s or self._batch_timeout_s, self.metadata(metadata, priority))
         cached = self._description
         while True:
-            description = self._description or (yield from self.describe_schema(priority=priority, metadata=metadata))
+            signals = yield from self._signals(entity, types, call)
             try:
-                signals = _entity_signals(description, entity)
-                return (yield from self._write(entity, texts, rows, signals, batch_rows, timeout_s, priority, metadata))
+                return (yield from self._write(rows, signals, batch_rows, call))
             except (RequestError, InvalidRequestError) as error:
                 # The schema may have changed since it was asked for: ask again, once.
-                if cached is None or error.reason not in _SCHEMA_MAY_BE_OLD:
+                if types is not None or cached is None or error.reason not in _SCHEMA_MAY_BE_OLD:
                     raise
-                if (yield from self.describe_schema(priority=priority, metadata=metadata)).version == cached.version:
+                if (yield from self._describe(False, call)).version == cached.version:
                     raise
                 cached = None
 
-    def _write(
-        self,
-        entity: str,
-        ids: list[str],
-        columns: Mapping[str, ColumnData],
-        signals: Mapping[str, Signal],
-        batch_rows: int,
-        timeout_s: float | None,
-        priority: Priority | None,
-        metadata: Metadata,
-    ) -> Flow[WriteResult]:
-        for name in columns:
-            if name not in signals:
-                known = ", ".join(sorted(signals))
-                raise RequestError.one(Reason.UNKNOWN_NAME, f'columns["{name}"]', f"one of {known}", repr(name))
+    def _signals(self, entity: str, types: Mapping[str, str] | None, call: _Options) -> Flow[Mapping[str, Signal]]:
+        """What is known of the entity's signals: what the caller says, or else what the server said last."""
+        if types is not None:
+            return {name: _explicit_type(name, text) for name, text in types.items()}
+        description = self._description
+        if description is None or entity not in description.schema.entities:
+            description = yield from self._describe(False, call)
+        return _entity_signals(description, entity)
+
+    def _write(self, rows: Rows, signals: Mapping[str, Signal], batch_rows: int, call: _Options) -> Flow[WriteResult]:
         result = WriteResult(0)
-        for start in range(0, len(ids), batch_rows):
-            batch = ids[start : start + batch_rows]
-            made = (
-                signal_column(signals[name], data[start : start + batch_rows], start) for name, data in columns.items()
-            )
-            request = signals_pb2.WriteSignalsRequest(entity=entity, ids=batch, columns=[c for c in made if c])
-            response = yield from self.write_message(request, timeout_s=timeout_s, priority=priority, metadata=metadata)
+        for start in range(0, len(rows.ids), batch_rows):
+            request = rows.message(signals, start, start + batch_rows)
+            response: signals_pb2.WriteSignalsResponse = yield call.of("WriteSignals", request)
             result += WriteResult.of(response, start)
         return result
+
+    def stream_request(self, batch: StreamBatch | StreamSignalsRequest) -> Flow[StreamSignalsRequest]:
+        """A batch of `stream` as it is sent. RequestError for one that cannot be."""
+        if isinstance(batch, StreamSignalsRequest):
+            return batch
+        rows = batch.rows()
+        signals = yield from self._signals(batch.entity, batch.types, _Options(self._batch_timeout_s, ()))
+        return StreamSignalsRequest(batch=rows.message(signals, 0, len(rows.ids)), cursor=batch.cursor)
 
     def write_message(
         self,
@@ -287,7 +294,7 @@ class Api:
     ) -> Flow[signals_pb2.WriteSignalsResponse]:
         """Sends a WriteSignalsRequest as it is."""
         response: signals_pb2.WriteSignalsResponse = yield Call(
-            "WriteSignals", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+            "WriteSignals", request, timeout_s or self._batch_timeout_s, self.metadata(metadata, priority)
         )
         return response
 
@@ -306,7 +313,7 @@ class Api:
             entity=entity, ids=strings("ids", ids), signals=strings("signals", signals)
         )
         response = yield Call(
-            "GetSignals", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+            "GetSignals", request, timeout_s or self._batch_timeout_s, self.metadata(metadata, priority)
         )
         return StoredSignals(response)
 
@@ -322,19 +329,43 @@ class Api:
         """Deletes whole rows; gives how many there were. (A retried call may count fewer: they were gone.)"""
         request = signals_pb2.DeleteSignalsRequest(entity=entity, ids=strings("ids", ids))
         response: signals_pb2.DeleteSignalsResponse = yield Call(
-            "DeleteSignals", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+            "DeleteSignals", request, timeout_s or self._batch_timeout_s, self.metadata(metadata, priority)
         )
         return response.deleted_count
 
-    def describe_schema(
-        self, *, timeout_s: float | None = None, priority: Priority | None = None, metadata: Metadata = ()
-    ) -> Flow[SchemaDescription]:
-        """The server's schema and row counts, asked anew; write_signals uses the last answer."""
-        request = signals_pb2.DescribeSchemaRequest()
-        response = yield Call(
-            "DescribeSchema", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+    def forget_user(
+        self,
+        user_id: str,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> Flow[dict[str, int]]:
+        """Deletes everything kept under a user's id; gives how many rows there were, by entity. (A retried call may
+        count fewer.)"""
+        request = signals_pb2.ForgetUserRequest(user_id=strings("user_id", [user_id])[0])
+        response: signals_pb2.ForgetUserResponse = yield Call(
+            "ForgetUser", request, timeout_s or self._batch_timeout_s, self.metadata(metadata, priority)
         )
-        self._description = SchemaDescription.of(response)
+        return dict(response.deleted_counts)
+
+    def describe_schema(
+        self,
+        *,
+        statistics: bool = False,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> Flow[SchemaDescription]:
+        """The server's schema and row counts, asked anew; write_signals uses the last answer.
+
+        `statistics`: how well signals are filled, how old values are, bytes; the server takes longer."""
+        call = _Options(timeout_s or self._batch_timeout_s, self.metadata(metadata, priority))
+        return (yield from self._describe(statistics, call))
+
+    def _describe(self, statistics: bool, call: _Options) -> Flow[SchemaDescription]:
+        request = signals_pb2.DescribeSchemaRequest(include_statistics=statistics)
+        self._description = SchemaDescription.of((yield call.of("DescribeSchema", request)))
         return self._description
 
     def health(
@@ -349,10 +380,21 @@ class Api:
         serves beside its own services. (Check is on the health port.)"""
         request = health_pb2.HealthCheckRequest(service=service)
         try:
-            response = yield Call("Watch", request, timeout_s or self._timeout_s, self._metadata(metadata, priority))
+            response = yield Call("Watch", request, timeout_s or self._timeout_s, self.metadata(metadata, priority))
         except ServerUnavailableError:  # also while every address says NOT_SERVING
             return False
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What all calls of one method share."""
+
+    timeout_s: float
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+    def of(self, method: str, request: Any) -> Call[Any]:
+        return Call(method, request, self.timeout_s, self.metadata)
 
 
 def _rank(call: Call[RankRequest]) -> Flow[RankedList]:

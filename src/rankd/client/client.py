@@ -7,22 +7,28 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from rankd.client.api import Api, Flow
+from rankd.client import async_streams, blocking_streams
+from rankd.client.api import Api, Flow, Metadata
 from rankd.client.attempts import Attempts
-from rankd.client.connections import Connections
+from rankd.client.connections import Connection, Connections
 from rankd.client.errors import RankdRpcError
 from rankd.client.options import CONNECTIONS, ChannelOptions, channel_options
 from rankd.client.requests import Priority
 from rankd.client.retries import Retries
+from rankd.client.signals import Acknowledged, ScannedPage
+from rankd.client.streaming import PATIENCE_S
+from rankd.client.values import strings
 from rankd.client.views import Call, RankedList
+from rankd.client.writes import StreamBatch
 from rankd.v1.ranking_pb2_grpc import RankingServiceStub
+from rankd.v1.signals_pb2 import ScanSignalsRequest, StreamSignalsRequest
 from rankd.v1.signals_pb2_grpc import SignalServiceStub
 
 P = ParamSpec("P")
@@ -80,6 +86,10 @@ class _Shared(abc.ABC):
     @abc.abstractmethod
     def _first(stream: Callable[..., Any], request: Any, **options: Any) -> Any:
         """The first response of a server stream, or for asyncio its awaitable."""
+
+    def _scan_request(self, entity: str, signals: Iterable[str], cursor: str, page_rows: int) -> ScanSignalsRequest:
+        names = strings("signals", signals)
+        return ScanSignalsRequest(entity=entity, signals=names, cursor=cursor, page_rows=page_rows)
 
     def _attempts(self, call: Call[Any]) -> Attempts[Any]:
         return Attempts(self._connections, self._retries, call)
@@ -155,6 +165,42 @@ class Client(_Shared):
     rank_message = _blocking(Api.rank_message)
     score_message = _blocking(Api.score_message)
     write_message = _blocking(Api.write_message)
+    forget_user = _blocking(Api.forget_user)
+
+    def stream(
+        self,
+        batches: Iterable[StreamBatch | StreamSignalsRequest],
+        *,
+        patience_s: float = PATIENCE_S,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> Iterator[Acknowledged]:
+        """Writes batches one after the other; gives each one's cursor and result once it is durable.
+
+        Goes on by itself after a lost connection: what was not answered is sent again, and nothing is written twice.
+        `batches` is asked for more only while few are unanswered; an answer that came meanwhile is given before the
+        next but one batch is asked for. Raises the last RankdRpcError when nothing has come for `patience_s`, and that
+        of a faulty batch; all before it have been given by then. Nothing is sent until the first answer is asked for.
+        """
+        made = (self._run(self.api.stream_request(batch)) for batch in batches)
+        return blocking_streams.stream(self._connections, made, patience_s, self.api.metadata(metadata, priority))
+
+    def scan(
+        self,
+        entity: str,
+        signals: Iterable[str] = (),
+        *,
+        cursor: str = "",
+        page_rows: int = 0,
+        patience_s: float = PATIENCE_S,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> Iterator[ScannedPage]:
+        """All rows of an entity in pages, in no order; no `signals`: all of them. `cursor`: that of the last page there
+        was. Goes on by itself after a lost connection; a row may then come twice. Raises the last RankdRpcError when
+        nothing has come for `patience_s`."""
+        request = self._scan_request(entity, signals, cursor, page_rows)
+        return blocking_streams.scan(self._connections, request, patience_s, self.api.metadata(metadata, priority))
 
     def _new_channel(self) -> grpc.Channel:
         if self._credentials is None:
@@ -227,6 +273,55 @@ class AsyncClient(_Shared):
     rank_message = _awaited(Api.rank_message)
     score_message = _awaited(Api.score_message)
     write_message = _awaited(Api.write_message)
+    forget_user = _awaited(Api.forget_user)
+
+    def stream(
+        self,
+        batches: Iterable[StreamBatch | StreamSignalsRequest] | AsyncIterable[StreamBatch | StreamSignalsRequest],
+        *,
+        patience_s: float = PATIENCE_S,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> AsyncIterator[Acknowledged]:
+        """Like Client.stream; an answer is given as soon as it comes, even while the next batch is waited for."""
+        made, sent = self._requests(batches), self.api.metadata(metadata, priority)
+        return async_streams.stream(self._connections, self._leave, made, patience_s, sent)
+
+    async def _requests(
+        self,
+        batches: Iterable[StreamBatch | StreamSignalsRequest] | AsyncIterable[StreamBatch | StreamSignalsRequest],
+    ) -> AsyncIterator[StreamSignalsRequest]:
+        if isinstance(batches, AsyncIterable):
+            async for batch in batches:
+                yield await self._run(self.api.stream_request(batch))
+        else:
+            for batch in batches:
+                yield await self._run(self.api.stream_request(batch))
+
+    def scan(
+        self,
+        entity: str,
+        signals: Iterable[str] = (),
+        *,
+        cursor: str = "",
+        page_rows: int = 0,
+        patience_s: float = PATIENCE_S,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> AsyncIterator[ScannedPage]:
+        """Like Client.scan."""
+        request = self._scan_request(entity, signals, cursor, page_rows)
+        sent = self.api.metadata(metadata, priority)
+        return async_streams.scan(self._connections, self._leave, request, patience_s, sent)
+
+    def _leave(self, connection: Connection[grpc.aio.Channel], is_reached: bool | None) -> None:
+        self._close_later(self._connections.done(connection, is_reached))
+
+    def _close_later(self, channels: Iterable[Any]) -> None:
+        for channel in channels:
+            closing = asyncio.ensure_future(channel.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _new_channel(self) -> grpc.aio.Channel:
         if self._credentials is None:
@@ -267,10 +362,7 @@ class AsyncClient(_Shared):
                 attempts.succeeded()
                 return response
             finally:
-                for channel in attempts.leave():
-                    closing = asyncio.ensure_future(channel.close())
-                    self._closing.add(closing)
-                    closing.add_done_callback(self._closing.discard)
+                self._close_later(attempts.leave())
             await asyncio.sleep(pause_s)
 
     async def close(self) -> None:

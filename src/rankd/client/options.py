@@ -13,7 +13,7 @@ ChannelOptions: TypeAlias = Sequence[tuple[str, str | int]]
 
 RETRYABLE_METHODS = {
     "rankd.v1.RankingService": ("Rank", "BatchRank", "Score"),
-    "rankd.v1.SignalService": ("WriteSignals", "GetSignals", "DeleteSignals", "DescribeSchema"),
+    "rankd.v1.SignalService": ("WriteSignals", "GetSignals", "DeleteSignals", "DescribeSchema", "ForgetUser"),
 }
 """All of them: they read, or they write the same thing again."""
 
