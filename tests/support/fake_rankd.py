@@ -33,8 +33,8 @@ def bad_request(*violations: tuple[str, str]) -> error_details_pb2.BadRequest:
 
 
 class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.SignalServiceServicer):
-    """Ranks by base score. `failures`: statuses of the next calls; `calls`: (method, request) as they came; of batches of streams
-    those that were applied."""
+    """Ranks by base score. `failures`: statuses of the next calls; `calls`: (method, request) as they
+    came; of batches of streams those that were applied."""
 
     def __init__(self, name: str = "fake") -> None:
         self.name = name
@@ -177,15 +177,13 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
 
     def StreamSignals(self, requests, context):
         self.stream_count += 1
-        answered = 0
-        for request in requests:
+        for answered, request in enumerate(requests):
             if request.batch.write_id not in self.applied:
                 self.applied.append(request.batch.write_id)
                 self.calls.append(("StreamSignals", request))
             if self.drops and answered >= self.drops[0]:
                 self.drops.pop(0)
                 context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
-            answered += 1
             written = signals_pb2.WriteSignalsResponse(written_count=len(request.batch.ids), late_count=1)
             yield signals_pb2.StreamSignalsResponse(cursor=request.cursor, response=written)
 

@@ -155,7 +155,7 @@ class SignalService:
                 row_count=counts.get(entity.name, 0),
                 key=entity.key,
                 used_bytes=known.used_bytes if known is not None else 0,
-                fetched=entity.name in getattr(self.store, "fetched", ()),
+                fetched=entity.name in self.store.fetched,
             )
             described.signals.extend(_describe(signal, known) for signal in entity.signals.values())
         replica = self._replica() if self._replica is not None else None
