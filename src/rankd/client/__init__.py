@@ -25,6 +25,7 @@ from rankd.client.errors import (
     ServerFaultError,
     ServerUnavailableError,
 )
+from rankd.client.events import CollectResult
 from rankd.client.requests import RankList
 from rankd.client.signals import (
     Acknowledged,
@@ -40,6 +41,7 @@ from rankd.client.values import Text
 from rankd.client.views import Degradation, RankedItem, RankedList, ScoredList
 from rankd.client.writes import StreamBatch
 from rankd.errors import RequestError
+from rankd.types.event import Event
 from rankd.types.text import composite_id
 from rankd.v1.ranking_pb2 import Query, User
 
@@ -49,8 +51,10 @@ __all__ = [
     "AsyncClient",
     "CallCancelledError",
     "Client",
+    "CollectResult",
     "DeadlineError",
     "Degradation",
+    "Event",
     "ExhaustedError",
     "FieldViolation",
     "InvalidRequestError",

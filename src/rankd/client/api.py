@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2
 from rankd.client import requests
 from rankd.client.columns import parse_type
 from rankd.client.errors import InvalidRequestError, RankdRpcError, ServerUnavailableError, from_status
+from rankd.client.events import CollectResult, EventData, event_message
 from rankd.client.requests import Priority, RankList, SurfaceName, Time, ViewName
 from rankd.client.signals import SchemaDescription, StoredSignals, WriteResult
 from rankd.client.values import Numbers, strings
@@ -23,7 +24,7 @@ from rankd.client.views import Call, RankedList, ScoredList
 from rankd.client.writes import OperationName, Rows, StreamBatch, Times
 from rankd.errors import Reason, RequestError
 from rankd.types.schema import Signal
-from rankd.v1 import ranking_pb2, signals_pb2
+from rankd.v1 import feedback_pb2, ranking_pb2, signals_pb2
 from rankd.v1.ranking_pb2 import Query, RankRequest, ScoreRequest, User
 from rankd.v1.signals_pb2 import StreamSignalsRequest
 
@@ -297,6 +298,31 @@ class Api:
             "WriteSignals", request, timeout_s or self._batch_timeout_s, self.metadata(metadata, priority)
         )
         return response
+
+    def collect(
+        self,
+        events: Iterable[EventData],
+        *,
+        batch_events: int = 1_000,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        metadata: Metadata = (),
+    ) -> Flow[CollectResult]:
+        """Reports what people did: updates the signals that the schema derives from events.
+
+        Each event has an id of its own, by which it counts once, however often it is sent: after an error, send all
+        again. More than `batch_events` go in several calls, one after the other, each within `timeout_s`. Events that
+        the server refuses are in the result; all others are taken.
+        """
+        messages = [event_message(f"events[{i}]", event) for i, event in enumerate(events)]
+        result = CollectResult(0)
+        for start in range(0, len(messages), batch_events):
+            request = feedback_pb2.CollectRequest(events=messages[start : start + batch_events])
+            response = yield Call(
+                "Collect", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+            )
+            result += CollectResult.of(response, start)
+        return result
 
     def get_signals(
         self,

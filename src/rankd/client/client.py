@@ -27,6 +27,7 @@ from rankd.client.streaming import PATIENCE_S
 from rankd.client.values import strings
 from rankd.client.views import Call, RankedList
 from rankd.client.writes import StreamBatch
+from rankd.v1.feedback_pb2_grpc import FeedbackServiceStub
 from rankd.v1.ranking_pb2_grpc import RankingServiceStub
 from rankd.v1.signals_pb2 import ScanSignalsRequest, StreamSignalsRequest
 from rankd.v1.signals_pb2_grpc import SignalServiceStub
@@ -76,7 +77,7 @@ class _Shared(abc.ABC):
     def _open(self) -> tuple[Any, dict[str, Callable[..., Any]]]:
         channel = self._new_channel()
         watch = functools.partial(self._first, HealthStub(channel).Watch)
-        return channel, {**vars(RankingServiceStub(channel)), **vars(SignalServiceStub(channel)), "Watch": watch}
+        return channel, {**_methods(channel), "Watch": watch}
 
     @abc.abstractmethod
     def _new_channel(self) -> Any:
@@ -93,6 +94,12 @@ class _Shared(abc.ABC):
 
     def _attempts(self, call: Call[Any]) -> Attempts[Any]:
         return Attempts(self._connections, self._retries, call)
+
+
+def _methods(channel: Any) -> dict[str, Callable[..., Any]]:
+    """The methods of all services, by their names."""
+    stubs = (FeedbackServiceStub(channel), RankingServiceStub(channel), SignalServiceStub(channel))
+    return {name: method for stub in stubs for name, method in vars(stub).items()}
 
 
 def _document(method: Callable[..., Any], flow: Callable[..., Any], returns: str) -> None:
@@ -165,6 +172,7 @@ class Client(_Shared):
     rank_message = _blocking(Api.rank_message)
     score_message = _blocking(Api.score_message)
     write_message = _blocking(Api.write_message)
+    collect = _blocking(Api.collect)
     forget_user = _blocking(Api.forget_user)
 
     def stream(
@@ -273,6 +281,7 @@ class AsyncClient(_Shared):
     rank_message = _awaited(Api.rank_message)
     score_message = _awaited(Api.score_message)
     write_message = _awaited(Api.write_message)
+    collect = _awaited(Api.collect)
     forget_user = _awaited(Api.forget_user)
 
     def stream(

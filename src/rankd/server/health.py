@@ -14,11 +14,12 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from rankd.server.listen import bind, bound_target, new_server
-from rankd.v1 import ranking_pb2, signals_pb2
+from rankd.v1 import feedback_pb2, ranking_pb2, signals_pb2
 from rankd.workspace import ServerSettings
 
 SERVICE: Final = "grpc.health.v1.Health"
 RANKING: Final = ranking_pb2.DESCRIPTOR.services_by_name["RankingService"].full_name
+FEEDBACK: Final = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name
 SIGNALS: Final = signals_pb2.DESCRIPTOR.services_by_name["SignalService"].full_name
 
 
@@ -26,7 +27,7 @@ class Health:
     """Statuses by service name; NOT_SERVING until `set_serving(True)`. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._services = frozenset({"", RANKING, SIGNALS})
+        self._services = frozenset({"", FEEDBACK, RANKING, SIGNALS})
         self._serving = False
         self._closed = False
         self._changed = asyncio.Event()
@@ -121,4 +122,4 @@ def _add_reflection(server: grpc.aio.Server) -> None:
     # Imported where it is wanted: every process that has it takes memory for it.
     from grpc_reflection.v1alpha import reflection
 
-    reflection.enable_server_reflection((RANKING, SIGNALS, SERVICE, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((FEEDBACK, RANKING, SIGNALS, SERVICE, reflection.SERVICE_NAME), server)

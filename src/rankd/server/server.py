@@ -1,4 +1,4 @@
-"""A server: two ports, two services, health, and an end that loses no call.
+"""A server: two ports, the services, health, and an end that loses no call.
 
     server = Server(settings)
     await server.start_health()         # NOT_SERVING while things load
@@ -23,8 +23,9 @@ import grpc
 from rankd.ranking.plan import Plan
 from rankd.ranking.ranker import Ranker
 from rankd.server.configuration import Configuration
+from rankd.server.feedback_service import FeedbackService
 from rankd.server.gate import RANKING_METHODS, Gate, Priority
-from rankd.server.health import RANKING, SIGNALS, Health, HealthPort
+from rankd.server.health import FEEDBACK, RANKING, SIGNALS, Health, HealthPort
 from rankd.server.listen import bind, bound_target, new_server
 from rankd.server.ranking_service import RankingService
 from rankd.server.rpc import Dispatcher, ServiceHandlers
@@ -33,7 +34,7 @@ from rankd.server.signal_streams import SignalStreams
 from rankd.signals.store import SignalStore
 from rankd.telemetry import names
 from rankd.telemetry.tracing import Tracer
-from rankd.v1 import signals_pb2
+from rankd.v1 import feedback_pb2, signals_pb2
 from rankd.workspace import Settings
 
 logger = logging.getLogger("rankd.server")
@@ -119,7 +120,8 @@ class Server:
         self._store = store
         self._gate = Gate(self._settings.admission, RANKING_METHODS, self._cpus)
         self._ranking = RankingService(Ranker(plans, store, limits), self._dispatcher, self._gate)
-        handlers = _handlers(self._dispatcher, self._ranking, SignalService(store, limits, self._replica))
+        signals, feedback = SignalService(store, limits, self._replica), FeedbackService(store, limits)
+        handlers = _handlers(self._dispatcher, self._ranking, signals, feedback)
         server = new_server(self._settings, [*handlers, self._health.handlers(watch_only=True)], self._shared_port)
         self.port = bind(server, self._settings.listen_address, "server.listen", self._shared_port)
         address = self._settings.listen_address
@@ -179,9 +181,9 @@ class Server:
 
 
 def _handlers(
-    dispatcher: Dispatcher, ranking: RankingService, signals: SignalService
+    dispatcher: Dispatcher, ranking: RankingService, signals: SignalService, feedback: FeedbackService
 ) -> list[grpc.GenericRpcHandler[Any, Any]]:
-    """The two services as generic handlers: bytes in, bytes out."""
+    """The services as generic handlers: bytes in, bytes out."""
     written: list[tuple[str, Any, Any]] = [
         ("WriteSignals", signals_pb2.WriteSignalsRequest, signals.write_signals),
         ("GetSignals", signals_pb2.GetSignalsRequest, signals.get_signals),
@@ -198,5 +200,10 @@ def _handlers(
             dispatcher.stream_handler(f"{SIGNALS}/ScanSignals", streams.scan_signals)
         ),
     }
+    collect = dispatcher.handler(f"{FEEDBACK}/Collect", feedback_pb2.CollectRequest, feedback.collect)
     by_name = {name: {Priority.LIVE: dispatcher.handler(f"{SIGNALS}/{name}", kind, run)} for name, kind, run in written}
-    return [ServiceHandlers(RANKING, ranking.handlers()), ServiceHandlers(SIGNALS, by_name, streaming)]
+    return [
+        ServiceHandlers(RANKING, ranking.handlers()),
+        ServiceHandlers(SIGNALS, by_name, streaming),
+        ServiceHandlers(FEEDBACK, {"Collect": {Priority.LIVE: collect}}),
+    ]
