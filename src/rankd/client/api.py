@@ -319,7 +319,7 @@ class Api:
         for start in range(0, len(messages), batch_events):
             request = feedback_pb2.CollectRequest(events=messages[start : start + batch_events])
             response = yield Call(
-                "Collect", request, timeout_s or self._batch_timeout_s, self._metadata(metadata, priority)
+                "Collect", request, timeout_s or self._batch_timeout_s, self.metadata(metadata, priority)
             )
             result += CollectResult.of(response, start)
         return result
