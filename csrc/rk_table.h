@@ -23,6 +23,8 @@
  * Ids: any bytes, 1 (texts of a dictionary: 0) to RK_TABLE_MAX_ID_BYTES, hashed with SipHash-1-3 under the table's own
  * random seed.
  * Missing: NaN, INT64_MIN, -1 by kind; a vector that starts with NaN; a text, set or map of length -1.
+ * Times: every cell of a row has the time at which its value was set or cleared, or none if it never was (RK_NO_TIME).
+ * Times are above -RK_TABLE_MOST_TIME and below it. Cells of one row that all have one time need no room for it.
  */
 #ifndef RK_TABLE_H
 #define RK_TABLE_H
@@ -43,23 +45,34 @@
 #define RK_TABLE_MAX_KEY ((INT64_C(1) << 40) - 2)
 #define RK_TABLE_FINGERPRINT_BYTES 32
 #define RK_TABLE_BOOT_BYTES 32
+#define RK_TABLE_MOST_TIME (INT64_C(1) << 61)
+#define RK_NO_TIME INT64_MIN
 
 typedef enum {
     RK_CELL_F32,    /* float */
+    RK_CELL_F64,    /* double */
     RK_CELL_I64,    /* int64 */
     RK_CELL_BOOL,   /* int8: 0, 1, or -1: missing */
     RK_CELL_CODE,   /* int32: a row of the dictionary, or -1 */
-    RK_CELL_VECTOR, /* `width` floats */
+    RK_CELL_VECTOR, /* `width` numbers, kept as `element` says: written and read as floats */
     RK_CELL_TEXT,   /* bytes */
     RK_CELL_SET,    /* ascending distinct int32 codes */
     RK_CELL_MAP,    /* ascending distinct int32 codes with a float each */
     RK_CELL_KINDS
 } rk_cell_kind;
 
+/* Conversions of vectors. What is read and written again is the same bytes.
+ * F16: IEEE 754 binary16, to the nearest, ties to even; from 65520 on infinite: a caller who minds rejects that.
+ * I8: one float a row, `scale`: the largest magnitude / 127, cut to 17 significant bits, so that 127 * scale is exact;
+ * each number is scale * a whole number of -127 to 127, the nearest, ties to even. Numbers that are not finite give a
+ * vector that makes no sense. */
+typedef enum { RK_ELEMENT_F32, RK_ELEMENT_F16, RK_ELEMENT_I8, RK_ELEMENTS } rk_element;
+
 typedef struct {
-    int32_t kind;  /* of rk_cell_kind */
-    int32_t width; /* of RK_CELL_VECTOR, at least 1; else 0 */
-    int32_t timed; /* 1: the value has a write time of its own, because it expires */
+    int32_t kind;    /* of rk_cell_kind */
+    int32_t width;   /* of RK_CELL_VECTOR, at least 1; else 0 */
+    int32_t timed;   /* 1: its time lies beside the value: 8 bytes more, but it is never looked for elsewhere */
+    int32_t element; /* of RK_CELL_VECTOR, of rk_element; else 0 */
 } rk_cell;
 
 typedef enum {
@@ -100,18 +113,36 @@ int rk_table_is_retired(const rk_table *table);
 int rk_table_is_clean(const rk_table *table, uint8_t boot[RK_TABLE_BOOT_BYTES]); /* boot may be NULL */
 
 typedef enum {
-    RK_PART_NUMBER, /* F32, I64 and BOOL: double, divided by `divisor`, `missing` where there is none */
-    RK_PART_STORED, /* float, int64, int8 as they are */
-    RK_PART_TIME    /* int64 ms: the value's write time (not timed: the row's), INT64_MIN where there is no value */
+    RK_PART_NUMBER,  /* F32, F64, I64 and BOOL: double, divided by `divisor`, `missing` where there is none */
+    RK_PART_STORED,  /* float, double, int64, int8 as they are */
+    RK_PART_TIME,    /* int64 ms: the value's time, RK_NO_TIME where there is no value */
+    RK_PART_CHANGED, /* int64 ms: when the value was set or cleared, RK_NO_TIME: never */
+    RK_PART_DECAYED, /* F32, F64: value * 2^-(age / half_life_ms) as double, or `missing`; MAP: a map of such values (float).
+                        The age is now_ms - the value's time, but not below 0: what is of later is read as it is. */
+    RK_PART_WINDOW,  /* MAP whose codes are buckets of time, floor(ms / bucket_ms): as double, the sum of the values of
+                        the last bucket_count buckets, now_ms's own included; `missing` if the map is */
+    RK_PART_RATIO,   /* of such sums of `cell` and of `below`: (sum + prior_mean * prior_weight) / (sum below +
+                        prior_weight) as double; maps that are missing count as 0; 0 / 0: `missing` */
+    RK_PARTS
 } rk_table_part;
+
+/* A window of a map: ttl_ms as of a column. */
+typedef struct {
+    uint32_t cell;
+    int64_t ttl_ms, bucket_ms, bucket_count;
+} rk_table_window;
 
 /* One column of a reading. The other kinds are the same in NUMBER and STORED. */
 typedef struct {
     uint32_t cell;
     double divisor;     /* of RK_CELL_I64; else 1 */
-    double missing;     /* of F32, I64 and BOOL as numbers: NaN, or a default */
-    int64_t ttl_ms;     /* of a timed cell: missing where now_ms - its write time >= ttl_ms; 0: never */
+    double missing;     /* of what comes out as double: NaN, or a default */
+    int64_t ttl_ms;     /* missing where now_ms - the value's time >= ttl_ms; 0: never; CHANGED: is not asked for */
     rk_table_part part;
+    double half_life_ms;             /* of DECAYED: above 0 */
+    int64_t bucket_ms, bucket_count; /* of WINDOW and RATIO: at least 1 */
+    rk_table_window below;           /* of RATIO */
+    double prior_mean, prior_weight; /* of RATIO: finite, the weight not negative; 0: none */
 } rk_table_column;
 
 typedef struct rk_table_reading rk_table_reading;
@@ -128,7 +159,7 @@ void rk_table_reading_free(rk_table_reading *reading);
 int rk_table_read(const rk_table_reading *reading, const rk_id *ids, size_t n, int64_t now_ms, rk_arena *arena,
                   rk_column *columns, uint8_t *found);
 
-/* The same, and of each row when it was last written (0: not found) and its journal key (RK_TABLE_NO_KEY: not found, or
+/* The same, and of each row its latest time (0: not found) and its journal key (RK_TABLE_NO_KEY: not found, or
  * none); either may be NULL. */
 int rk_table_read_rows(const rk_table_reading *reading, const rk_id *ids, size_t n, int64_t now_ms, rk_arena *arena,
                        rk_column *columns, uint8_t *found, int64_t *written_ms, int64_t *keys);
@@ -166,17 +197,22 @@ typedef struct {
     uint32_t cell;
     const int64_t *rows; /* `count` positions in the batch's ids */
     size_t count;
-    const void *values;      /* float, int64, int8, int32; floats; bytes; int32 codes */
+    const void *values;      /* float, double, int64, int8, int32; floats; bytes; int32 codes */
     const float *map_values; /* of RK_CELL_MAP */
     const int64_t *lengths;  /* of TEXT, SET and MAP */
     size_t value_count;      /* elements of `values` (floats of a VECTOR) */
-    const int64_t *times_ms; /* of a timed cell, by value; NULL: the row's */
+    const int64_t *times_ms; /* by value; NULL: the row's */
     const int64_t *clears;   /* `clear_count` positions whose value becomes missing */
     size_t clear_count;
+    const int64_t *clear_times_ms; /* by clear; NULL: the row's; RK_NO_TIME: as if it had never been written */
 } rk_table_write;
 
 /* An upsert of n distinct ids. Cells that are not named keep their value and time (missing in a new row); a key that is
- * RK_TABLE_NO_KEY (or keys NULL) is kept, too. Borrows everything. */
+ * RK_TABLE_NO_KEY (or keys NULL) is kept, too. Borrows everything.
+ *
+ * Newer wins: a value or a clear that is older than what was last set or cleared in its cell is late and left out; what
+ * is of the same time replaces. The row's latest time is that of the row before, of the batch and of what was not late.
+ * is_absolute: nothing is late, and the row's latest time is written_ms, whatever it was. */
 typedef struct {
     const rk_id *ids;
     size_t n;
@@ -185,6 +221,7 @@ typedef struct {
     const int64_t *written_ms; /* `n` of them, or one with `one_time` */
     int one_time;
     const int64_t *keys; /* `n` of them, or NULL */
+    int is_absolute;
 } rk_table_batch;
 
 /* Room that a batch will need at most: held from rk_table_hold until rk_table_publish or rk_table_drop. */
@@ -197,8 +234,9 @@ typedef struct {
 rk_table_status rk_table_hold(rk_table *table, const rk_table_batch *batch, rk_table_room *room);
 void rk_table_drop(rk_table *table, const rk_table_room *room);
 
-/* Publishes a batch for which `room` was held, row by row in its order; each row becomes its new version at once. */
-void rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room);
+/* Publishes a batch for which `room` was held, row by row in its order; each row becomes its new version at once. How
+ * many values and clears were late. */
+uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room);
 
 /* Removes ids; how many there were. */
 uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n);

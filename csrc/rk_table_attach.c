@@ -56,6 +56,11 @@ static rk_table_status count_values(rk_table *table, const uint64_t *row)
         if (!is_in_heap(writer, row[2], rk_padded(id_bytes))) return RK_TABLE_DAMAGED;
         extend_top(writer, row[2], rk_padded(id_bytes));
     }
+    uint64_t times = table->times_word ? row[table->times_word] : 0, times_bytes = rk_times_bytes(table, times);
+    if (times_bytes) {
+        if (!is_in_heap(writer, rk_times_at(times), times_bytes)) return RK_TABLE_DAMAGED;
+        extend_top(writer, rk_times_at(times), times_bytes);
+    }
     for (uint32_t c = 0; c < table->cell_count; c++) {
         if (!rk_is_heap_kind(table->cells[c].kind)) continue;
         uint64_t ref = row[table->places[c].at / 8];
@@ -73,7 +78,7 @@ static rk_table_status scan_rows(rk_table *table, uint64_t bound, const uint64_t
     rk_writer *writer = table->writer;
     int has_values = 0;
     for (uint32_t c = 0; c < table->cell_count; c++) has_values |= rk_is_heap_kind(table->cells[c].kind);
-    size_t words = has_values ? table->row_words : RK_ROW_HEAD;
+    size_t words = has_values ? table->row_words : RK_ROW_HEAD + (table->times_word != 0);
     for (uint64_t row = 0; row < bound; row++) {
         if (!(live[row / 64] >> row % 64 & 1)) {
             rk_writer_free_row(table, row);
@@ -126,7 +131,8 @@ static rk_table_status fill(rk_table *table, const rk_table_options *options)
     writer->free_kept = (uint32_t)(kept < LEAST_KEPT ? LEAST_KEPT : kept > MOST_KEPT ? MOST_KEPT : kept);
     writer->live = calloc(table->reserved_bytes / RK_SEGMENT_BYTES + 2, sizeof *writer->live);
     writer->image = calloc(table->row_words, 8);
-    if (!writer->live || !writer->image) return RK_TABLE_NO_MEMORY;
+    writer->times = calloc(table->untimed_count + table->untimed_count / 8 + 1, 8); /* and a byte for each */
+    if (!writer->live || !writer->image || !writer->times) return RK_TABLE_NO_MEMORY;
     uint64_t generation = rk_load(&table->header->generation);
     rk_table_status status = rk_index_open(table, generation, 1, &writer->map);
     if (status) return status;
@@ -156,6 +162,7 @@ void rk_writer_free(rk_table *table)
     pthread_mutex_destroy(&writer->lock);
     free(writer->live);
     free(writer->image);
+    free(writer->times);
     free(writer->cursors);
     free(writer);
 }

@@ -3,19 +3,14 @@
 
 static size_t element_bytes(const rk_read_column *column)
 {
-    if (column->asked.part == RK_PART_TIME) return 8;
+    if (column->shape != RK_AS_STORED) return 8; /* doubles, times, sums; offsets */
     switch (column->cell.kind) {
-    case RK_CELL_F32: return column->asked.part == RK_PART_NUMBER ? 8 : 4;
-    case RK_CELL_BOOL: return column->asked.part == RK_PART_NUMBER ? 8 : 1;
+    case RK_CELL_F32:
     case RK_CELL_CODE: return 4;
+    case RK_CELL_BOOL: return 1;
     case RK_CELL_VECTOR: return 4 * (size_t)column->cell.width;
-    default: return 8; /* int64 or double; offsets */
+    default: return 8; /* int64, double */
     }
-}
-
-static int is_span(const rk_read_column *column)
-{
-    return rk_is_heap_kind(column->cell.kind) && column->asked.part != RK_PART_TIME;
 }
 
 int rk_columns_begin(rk_read *read, size_t n)
@@ -26,7 +21,7 @@ int rk_columns_begin(rk_read *read, size_t n)
         if (!out) return -1;
         read->columns[c] = (rk_column){.data = out, .rows = (int64_t)n};
         read->joined[c] = (rk_joined){0};
-        if (!is_span(column)) continue;
+        if (column->shape != RK_AS_SPANS) continue;
         read->columns[c].offsets = out;
         read->columns[c].lengths = rk_arena_array(read->arena, n + 1, sizeof(int32_t));
         if (!read->columns[c].lengths) return -1;
@@ -86,17 +81,30 @@ static int copy_span(rk_read *read, size_t c, uint64_t ref, int64_t *offset, int
     return 0;
 }
 
+static void decay_values(rk_read *read, size_t c, const uint64_t *row, int32_t length)
+{
+    if (length <= 0) return;
+    double factor = rk_decay(&read->reading->columns[c], row, read->now_ms);
+    float *values = read->joined[c].values + read->joined[c].used - (size_t)length;
+    for (int32_t k = 0; k < length; k++) values[k] = (float)((double)values[k] * factor);
+}
+
 int rk_columns_copy_spans(rk_read *read, size_t i)
 {
     const rk_table_reading *reading = read->reading;
     const uint64_t *row = rk_scratch(read, i);
     for (size_t s = 0; s < reading->span_count; s++) {
-        size_t c = reading->spans[s];
+        size_t c = reading->spans[s], at = read->start + i;
         const rk_read_column *column = &reading->columns[c];
+        if (column->shape == RK_AS_SUMS) {
+            ((double *)(uintptr_t)read->columns[c].data)[at] = rk_sum(read, column, row);
+            continue;
+        }
         uint64_t ref = rk_is_expired(column, row, read->now_ms) ? RK_REF_MISSING : row[column->at / 8];
         int64_t *offsets = (int64_t *)(uintptr_t)read->columns[c].offsets;
         int32_t *lengths = (int32_t *)(uintptr_t)read->columns[c].lengths;
-        if (copy_span(read, c, ref, &offsets[read->start + i], &lengths[read->start + i])) return -1;
+        if (copy_span(read, c, ref, &offsets[at], &lengths[at])) return -1;
+        if (column->asked.part == RK_PART_DECAYED) decay_values(read, c, row, lengths[at]);
     }
     return 0;
 }
@@ -123,8 +131,32 @@ static void decode_number(rk_read *read, size_t c)
     double missing = column->asked.missing, divisor = column->asked.divisor;
     if (column->cell.kind == RK_CELL_F32 && missing != missing) FOR_ROWS(float, double, (double)value);
     else if (column->cell.kind == RK_CELL_F32) FOR_ROWS(float, double, value == value ? (double)value : missing);
+    else if (column->cell.kind == RK_CELL_F64) FOR_ROWS(double, double, value == value ? value : missing);
     else if (column->cell.kind == RK_CELL_BOOL) FOR_ROWS(int8_t, double, value >= 0 ? (double)value : missing);
     else FOR_ROWS(int64_t, double, value != INT64_MIN ? (double)value / divisor : missing);
+}
+
+/* Numbers first, then those that are not missing become less. */
+static void decode_decayed(rk_read *read, size_t c)
+{
+    const rk_read_column *column = &read->reading->columns[c];
+    double *out = (double *)(uintptr_t)read->columns[c].data + read->start;
+    decode_number(read, c);
+    for (size_t i = 0; i < read->size; i++) {
+        const uint64_t *row = rk_scratch(read, i);
+        if (rk_has_value(&column->cell, (const uint8_t *)row + column->at)) out[i] *= rk_decay(column, row, read->now_ms);
+    }
+}
+
+/* Of a vector of floats there is nothing to do. */
+static void decode_vector(rk_read *read, size_t c)
+{
+    const rk_read_column *column = &read->reading->columns[c];
+    size_t width = (size_t)column->cell.width;
+    float *out = (float *)(uintptr_t)read->columns[c].data + read->start * width;
+    for (size_t i = 0; column->cell.element && i < read->size; i++) {
+        rk_vector_get(&column->cell, (const uint8_t *)rk_scratch(read, i) + column->at, out + i * width);
+    }
 }
 
 static void decode_stored(rk_read *read, size_t c)
@@ -132,25 +164,12 @@ static void decode_stored(rk_read *read, size_t c)
     const rk_read_column *column = &read->reading->columns[c];
     switch (column->cell.kind) {
     case RK_CELL_F32: FOR_ROWS(float, float, value); break;
+    case RK_CELL_F64: FOR_ROWS(double, double, value); break;
+    case RK_CELL_VECTOR: decode_vector(read, c); break;
     case RK_CELL_I64: FOR_ROWS(int64_t, int64_t, value); break;
     case RK_CELL_BOOL: FOR_ROWS(int8_t, int8_t, value); break;
     case RK_CELL_CODE: FOR_ROWS(int32_t, int32_t, value); break;
     default: break; /* copied already */
-    }
-}
-
-static int has_value(const rk_read_column *column, const uint64_t *row)
-{
-    const uint8_t *at = (const uint8_t *)row + column->at;
-    float number;
-    int32_t code;
-    switch (column->cell.kind) {
-    case RK_CELL_F32:
-    case RK_CELL_VECTOR: memcpy(&number, at, 4); return number == number;
-    case RK_CELL_BOOL: return *(const int8_t *)at >= 0;
-    case RK_CELL_CODE: memcpy(&code, at, 4); return code >= 0;
-    case RK_CELL_I64: return row[column->at / 8] != (uint64_t)INT64_MIN;
-    default: return row[column->at / 8] != RK_REF_MISSING;
     }
 }
 
@@ -160,7 +179,11 @@ static void decode_time(rk_read *read, size_t c)
     int64_t *out = (int64_t *)(uintptr_t)read->columns[c].data + read->start;
     for (size_t i = 0; i < read->size; i++) {
         const uint64_t *row = rk_scratch(read, i);
-        out[i] = read->found[read->start + i] && has_value(column, row) ? (int64_t)row[column->time_word] : INT64_MIN;
+        int is_there = rk_has_value(&column->cell, (const uint8_t *)row + column->at);
+        if (!is_there && column->asked.part == RK_PART_CHANGED) {
+            is_there = column->cell.timed || (row[read->reading->times_word] & 3) != RK_TIMES_ONE;
+        }
+        out[i] = read->found[read->start + i] && is_there ? (int64_t)row[column->time_word] : RK_NO_TIME;
     }
 }
 
@@ -170,9 +193,8 @@ static void expire(rk_read *read, size_t c, size_t i)
     const rk_read_column *column = &read->reading->columns[c];
     size_t at = read->start + i, width = (size_t)column->cell.width;
     void *out = (void *)(uintptr_t)read->columns[c].data;
-    int is_number = column->asked.part == RK_PART_NUMBER;
-    if (column->asked.part == RK_PART_TIME) {
-        ((int64_t *)out)[at] = INT64_MIN;
+    if (column->shape == RK_AS_TIMES) {
+        ((int64_t *)out)[at] = RK_NO_TIME;
         return;
     }
     switch (column->cell.kind) {
@@ -181,10 +203,12 @@ static void expire(rk_read *read, size_t c, size_t i)
         for (size_t k = 0; k < width; k++) ((float *)out)[at * width + k] = NAN;
         break;
     case RK_CELL_F32:
+    case RK_CELL_F64:
     case RK_CELL_I64:
     case RK_CELL_BOOL:
-        if (is_number) ((double *)out)[at] = column->asked.missing;
+        if (column->shape == RK_AS_DOUBLES) ((double *)out)[at] = column->asked.missing;
         else if (column->cell.kind == RK_CELL_F32) ((float *)out)[at] = NAN;
+        else if (column->cell.kind == RK_CELL_F64) ((double *)out)[at] = NAN;
         else if (column->cell.kind == RK_CELL_I64) ((int64_t *)out)[at] = INT64_MIN;
         else ((int8_t *)out)[at] = -1;
         break;
@@ -211,11 +235,10 @@ void rk_columns_decode(rk_read *read)
     blank_vectors(read);
     for (size_t c = 0; c < reading->count; c++) {
         const rk_read_column *column = &reading->columns[c];
-        int is_plain = column->cell.kind == RK_CELL_F32 || column->cell.kind == RK_CELL_I64 ||
-                       column->cell.kind == RK_CELL_BOOL;
-        if (column->asked.part == RK_PART_TIME) decode_time(read, c);
-        else if (column->asked.part == RK_PART_NUMBER && is_plain) decode_number(read, c);
-        else decode_stored(read, c);
+        if (column->shape == RK_AS_TIMES) decode_time(read, c);
+        else if (column->shape == RK_AS_DOUBLES && column->asked.part == RK_PART_DECAYED) decode_decayed(read, c);
+        else if (column->shape == RK_AS_DOUBLES) decode_number(read, c);
+        else if (column->shape == RK_AS_STORED) decode_stored(read, c);
         for (size_t i = 0; column->checks_time && i < read->size; i++) {
             if (rk_is_expired(column, rk_scratch(read, i), read->now_ms)) expire(read, c, i);
         }
@@ -228,6 +251,7 @@ void rk_columns_end(rk_read *read)
     for (size_t s = 0; s < read->reading->span_count; s++) {
         size_t c = read->reading->spans[s];
         const rk_joined *joined = &read->joined[c];
+        if (read->reading->columns[c].shape != RK_AS_SPANS) continue;
         read->columns[c].data = joined->data ? (const void *)joined->data : nothing;
         read->columns[c].values = joined->values ? joined->values : (const float *)(const void *)nothing;
         if (read->reading->columns[c].cell.kind != RK_CELL_MAP) read->columns[c].values = NULL;

@@ -42,6 +42,8 @@ static int refers(const rk_table *table, const rk_word *row, const uint8_t *mark
 {
     uint64_t id_bytes = rk_load(row + 1) & UINT32_MAX;
     if (id_bytes > RK_INLINE_ID && marks[rk_load(row + 2) / RK_SEGMENT_BYTES]) return 1;
+    uint64_t times = table->times_word ? rk_load(row + table->times_word) : 0;
+    if (is_marked(marks, rk_times_at(times), rk_times_bytes(table, times))) return 1;
     for (uint32_t c = 0; c < table->cell_count; c++) {
         if (!rk_is_heap_kind(table->cells[c].kind)) continue;
         uint64_t ref = rk_load(row + table->places[c].at / 8);
@@ -56,6 +58,10 @@ static void move_values(rk_table *table, const uint8_t *marks)
     uint64_t *image = table->writer->image, id_bytes = image[1] & UINT32_MAX;
     if (id_bytes > RK_INLINE_ID && marks[image[2] / RK_SEGMENT_BYTES]) {
         image[2] = moved(table, image[2], rk_padded(id_bytes));
+    }
+    uint64_t *times = &image[table->times_word], bytes = table->times_word ? rk_times_bytes(table, *times) : 0;
+    if (is_marked(marks, rk_times_at(*times), bytes)) {
+        *times = moved(table, rk_times_at(*times), bytes) >> 3 << 24 | (*times & 0xffffff);
     }
     for (uint32_t c = 0; c < table->cell_count; c++) {
         if (!rk_is_heap_kind(table->cells[c].kind)) continue;

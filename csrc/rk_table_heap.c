@@ -126,6 +126,8 @@ void rk_writer_free_values(rk_table *table, const rk_word *old)
     const uint64_t *image = table->writer->image;
     uint64_t id_bytes = image[1] & UINT32_MAX, id_at = rk_load(old + 2);
     if (id_bytes > RK_INLINE_ID && id_at != image[2]) rk_writer_free_heap(table, id_at, rk_padded(id_bytes));
+    uint64_t times = table->times_word ? rk_load(old + table->times_word) : 0, bytes = rk_times_bytes(table, times);
+    if (bytes && times != image[table->times_word]) rk_writer_free_heap(table, rk_times_at(times), bytes);
     for (uint32_t c = 0; c < table->cell_count; c++) {
         if (!rk_is_heap_kind(table->cells[c].kind)) continue;
         uint64_t ref = rk_load(old + table->places[c].at / 8);
@@ -139,6 +141,8 @@ void rk_writer_count_row(rk_table *table, const uint64_t *row, int is_live)
     uint32_t sign = is_live ? 1 : UINT32_MAX; /* modulo 2^32 */
     uint64_t id_bytes = row[1] & UINT32_MAX;
     if (id_bytes > RK_INLINE_ID) writer->live[row[2] / RK_SEGMENT_BYTES] += sign * (uint32_t)rk_padded(id_bytes);
+    uint64_t times = table->times_word ? row[table->times_word] : 0, times_bytes = rk_times_bytes(table, times);
+    if (times_bytes) writer->live[rk_times_at(times) / RK_SEGMENT_BYTES] += sign * (uint32_t)times_bytes;
     for (uint32_t c = 0; c < table->cell_count; c++) {
         if (!rk_is_heap_kind(table->cells[c].kind)) continue;
         uint64_t ref = row[table->places[c].at / 8];

@@ -4,9 +4,16 @@
  *   word 0  journal key (40 bits, all ones: none) and sequence number (24 bits; odd: free or being written)
  *   word 1  length of the id (32 bits) and its first 4 bytes
  *   word 2  the 8 bytes after them, or, of an id longer than 12 bytes, where it lies in the heap, whole
- *   word 3  write time, ms (of a free row: the next free row)
- *   then cells: first those of 8 bytes (int64, write times of timed cells, references to the heap), vectors (each from
- *   a word on), then 4 bytes (float, code), then 1 (bool).
+ *   word 3  latest time, ms (of a free row: the next free row)
+ *   word 4  times of the cells that are not timed, if there are any such
+ *   then cells: first those of 8 bytes (double, int64, times of timed cells, references to the heap), vectors (each from
+ *   a word on; i8: the scale, then bytes), then 4 bytes (float, code), then 1 (bool).
+ * Times: the lowest two bits of word 4 say what the others are:
+ *   RK_TIMES_ONE     the time of all values; what is missing never was set or cleared
+ *   RK_TIMES_BOTH    the time of all values, and of all clears: what is missing was cleared then
+ *   RK_TIMES_LISTED  a place in the heap in words (40 bits) and a number (22 bits, 1 to 255) of times that lie there;
+ *                    behind them a byte for each such cell: which of them, from 1 on; 0: none
+ *   RK_TIMES_EACH    a place in the heap of a time for each such cell
  * A reference is a place in the heap in words (40 bits) and a length in elements (24 bits); all ones: missing.
  * What readers may meet half-written is read and written by whole words, atomically: a reader that gets new bytes of a
  * row or of the heap also gets the row's changed sequence number afterwards (H.-J. Boehm, "Can seqlocks get along with
@@ -26,7 +33,7 @@
 #include "rk_table.h"
 
 #define RK_TABLE_MAGIC UINT64_C(0x31656c6261746b72) /* "rktable1" */
-#define RK_TABLE_VERSION 1u
+#define RK_TABLE_VERSION 2u
 #define RK_TABLE_BYTE_ORDER 0x01020304u
 #define RK_SEGMENT_BYTES (UINT64_C(4) << 20)
 #define RK_MOST_SPARE (UINT64_C(4) << 20)
@@ -44,6 +51,8 @@ enum {
     RK_SLOT_DELETED = 1,
     RK_SLOT_ROW = 2,       /* what is added to a row's number */
 };
+
+enum { RK_TIMES_ONE, RK_TIMES_BOTH, RK_TIMES_LISTED, RK_TIMES_EACH, RK_MOST_LISTED = 255 };
 
 typedef _Atomic uint64_t rk_word;
 
@@ -66,9 +75,9 @@ typedef struct {
     uint64_t magic, seed[2], generation, slot_count;
 } rk_file_head;
 
-/* Where a cell lies in a row, in bytes; `time_word` 0: not timed. */
+/* Where a cell lies in a row, in bytes; `time_word` 0: not timed, then `order` is its number among such cells. */
 typedef struct {
-    uint32_t at, time_word;
+    uint32_t at, time_word, order;
 } rk_place;
 
 /* An index as this process has it mapped. */
@@ -100,6 +109,7 @@ struct rk_table {
     rk_place *places;
     uint64_t *blank; /* a row without values */
     uint32_t cell_count;
+    uint32_t untimed_count, times_word; /* cells that are not timed, and the word of their times (0: there are none) */
     rk_shared *shared;
     rk_writer *writer; /* NULL: opened for reading, or writing is over */
 };
@@ -118,6 +128,7 @@ struct rk_writer {
     rk_table_room held;
     uint64_t largest_value; /* of what was ever held, bytes in the heap */
     uint64_t *image;        /* the row being made */
+    int64_t *times;         /* of its cells that are not timed */
     size_t *cursors;        /* three for each of cursor_count writes */
     size_t cursor_count;
 };
@@ -189,6 +200,66 @@ static inline uint64_t rk_value_bytes(int32_t kind, uint64_t length)
 }
 
 static inline int rk_is_heap_kind(int32_t kind) { return kind >= RK_CELL_TEXT; }
+
+/* ---- Values in rows. ---- */
+
+/* Bytes of a cell's value in a row. */
+static inline size_t rk_cell_bytes(const rk_cell *cell)
+{
+    static const size_t bytes[RK_CELL_KINDS] = {4, 8, 8, 1, 4, 0, 8, 8, 8};
+    size_t width = (size_t)cell->width;
+    if (cell->kind != RK_CELL_VECTOR) return bytes[cell->kind];
+    return cell->element == RK_ELEMENT_F32 ? 4 * width : cell->element == RK_ELEMENT_F16 ? 2 * width : 4 + width;
+}
+
+/* Whether a value lies there. */
+static inline int rk_has_value(const rk_cell *cell, const uint8_t *at)
+{
+    double wide;
+    float number;
+    int32_t code;
+    uint64_t word;
+    uint16_t half;
+    switch (cell->kind) {
+    case RK_CELL_VECTOR:
+        if (cell->element != RK_ELEMENT_F16) break;
+        memcpy(&half, at, 2);
+        return (half & 0x7fff) <= 0x7c00;
+    case RK_CELL_F32: break;
+    case RK_CELL_F64: memcpy(&wide, at, 8); return wide == wide;
+    case RK_CELL_BOOL: return *(const int8_t *)at >= 0;
+    case RK_CELL_CODE: memcpy(&code, at, 4); return code >= 0;
+    case RK_CELL_I64: memcpy(&word, at, 8); return word != (uint64_t)INT64_MIN;
+    default: memcpy(&word, at, 8); return word != RK_REF_MISSING;
+    }
+    memcpy(&number, at, 4);
+    return number == number;
+}
+
+/* ---- Times: rk_table_times.c. ---- */
+
+static inline uint64_t rk_times_at(uint64_t word) { return word >> 24 << 3; }
+static inline uint64_t rk_times_listed(uint64_t word) { return word >> 2 & 0x3fffff; }
+static inline uint64_t rk_times_one(int64_t time_ms, int how) { return (uint64_t)time_ms << 2 | (uint64_t)how; }
+
+/* Bytes in the heap. */
+static inline uint64_t rk_times_bytes(const rk_table *table, uint64_t word)
+{
+    uint64_t how = word & 3, count = table->untimed_count;
+    if (how < RK_TIMES_LISTED) return 0;
+    return how == RK_TIMES_EACH ? 8 * count : 8 * rk_times_listed(word) + rk_padded(count);
+}
+
+/* The time of cell `order` of those not timed. Of RK_TIMES_ONE: that of values. Any thread: as it lies in the heap now. */
+int64_t rk_time_of(const rk_table *table, uint64_t word, uint32_t order);
+/* The image's times to `writer->times`, and back: takes room in the heap if they differ. */
+void rk_writer_spread_times(rk_table *table);
+void rk_writer_gather_times(rk_table *table);
+
+/* ---- Vectors: rk_table_vector.c. ---- */
+
+void rk_vector_put(const rk_cell *cell, const float *from, uint8_t *to);
+void rk_vector_get(const rk_cell *cell, const uint8_t *from, float *to);
 
 /* ---- Ids. ---- */
 

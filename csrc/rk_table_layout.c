@@ -6,20 +6,24 @@
 /* Words that a cell takes among the first, and bytes among the last. */
 static uint64_t word_count(const rk_cell *cell)
 {
-    if (cell->kind == RK_CELL_VECTOR) return ((uint64_t)cell->width + 1) / 2;
-    return cell->kind == RK_CELL_I64 || rk_is_heap_kind(cell->kind);
+    size_t bytes = rk_cell_bytes(cell);
+    return cell->kind == RK_CELL_VECTOR ? (bytes + 7) / 8 : bytes / 8;
 }
 
 static int is_cell(const rk_cell *cell)
 {
     if (cell->kind < 0 || cell->kind >= RK_CELL_KINDS || (cell->timed & ~1)) return 0;
-    return cell->kind == RK_CELL_VECTOR ? cell->width >= 1 && cell->width <= (1 << 20) : cell->width == 0;
+    if (cell->kind != RK_CELL_VECTOR) return cell->width == 0 && cell->element == 0;
+    return cell->width >= 1 && cell->width <= (1 << 20) && cell->element >= 0 && cell->element < RK_ELEMENTS;
 }
 
 /* Places in three passes, from the widest alignment down; the bytes of a row. */
-static uint64_t place_cells(const rk_cell *cells, uint32_t count, rk_place *places)
+static uint64_t place_cells(const rk_cell *cells, uint32_t count, rk_place *places, uint32_t *untimed_count)
 {
-    uint64_t at = 8 * RK_ROW_HEAD;
+    uint32_t untimed = 0;
+    for (uint32_t c = 0; c < count; c++) places[c].order = cells[c].timed ? 0 : untimed++;
+    *untimed_count = untimed;
+    uint64_t at = 8 * RK_ROW_HEAD + (untimed ? 8 : 0);
     for (uint32_t c = 0; c < count; c++) {
         places[c].at = (uint32_t)at;
         at += 8 * word_count(&cells[c]);
@@ -42,11 +46,14 @@ static void make_blank(const rk_cell *cells, uint32_t count, const rk_place *pla
 {
     for (uint32_t c = 0; c < count; c++) {
         uint8_t *to = (uint8_t *)blank + places[c].at;
+        if (cells[c].timed) blank[places[c].time_word] = (uint64_t)RK_NO_TIME;
         switch (cells[c].kind) {
-        case RK_CELL_F32:
+        case RK_CELL_F32: memcpy(to, &(uint32_t){0x7fc00000u}, 4); break;
+        case RK_CELL_F64: memcpy(to, &(uint64_t){UINT64_C(0x7ff8000000000000)}, 8); break;
         case RK_CELL_VECTOR:
-            for (int32_t i = 0; i < (cells[c].width ? cells[c].width : 1); i++) {
-                memcpy(to + 4 * i, &(uint32_t){0x7fc00000u}, 4);
+            for (size_t i = 0; i < rk_cell_bytes(&cells[c]) / 2; i++) {
+                int is_half = cells[c].element == RK_ELEMENT_F16 || i % 2;
+                memcpy(to + 2 * i, &(uint16_t){is_half ? 0x7fc0 : 0}, 2);
             }
             break;
         case RK_CELL_I64: memcpy(to, &(int64_t){INT64_MIN}, 8); break;
@@ -68,7 +75,8 @@ rk_table_status rk_layout(rk_table *table, const rk_cell *cells, uint32_t count)
     table->places = malloc((count + 1) * sizeof *table->places);
     if (!table->cells || !table->places) return RK_TABLE_NO_MEMORY;
     if (count) memcpy(table->cells, cells, count * sizeof *cells);
-    uint64_t bytes = place_cells(cells, count, table->places);
+    uint64_t bytes = place_cells(cells, count, table->places, &table->untimed_count);
+    table->times_word = table->untimed_count ? RK_ROW_HEAD : 0;
     if (bytes > RK_TABLE_MAX_ROW_BYTES) return RK_TABLE_BAD_ARGUMENT;
     table->row_words = bytes / 8;
     table->blank = calloc(table->row_words, 8);

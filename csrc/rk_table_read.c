@@ -12,22 +12,68 @@ enum {
 
 /* ---- Readings. ---- */
 
+static int is_window(const rk_table *table, const rk_table_window *window)
+{
+    return window->cell < table->cell_count && table->cells[window->cell].kind == RK_CELL_MAP && window->ttl_ms >= 0 &&
+           window->bucket_ms > 0 && window->bucket_count > 0;
+}
+
 static int is_column(const rk_table *table, const rk_table_column *asked)
 {
     if (asked->cell >= table->cell_count || asked->ttl_ms < 0) return 0;
-    return asked->part == RK_PART_NUMBER || asked->part == RK_PART_STORED || asked->part == RK_PART_TIME;
+    const rk_table_window own = {asked->cell, asked->ttl_ms, asked->bucket_ms, asked->bucket_count};
+    int32_t kind = table->cells[asked->cell].kind;
+    switch (asked->part) {
+    case RK_PART_NUMBER:
+    case RK_PART_STORED:
+    case RK_PART_TIME:
+    case RK_PART_CHANGED: return 1;
+    case RK_PART_DECAYED:
+        return (kind == RK_CELL_F32 || kind == RK_CELL_F64 || kind == RK_CELL_MAP) && asked->half_life_ms > 0;
+    case RK_PART_WINDOW: return is_window(table, &own);
+    case RK_PART_RATIO:
+        return is_window(table, &own) && is_window(table, &asked->below) && isfinite(asked->prior_mean) &&
+               isfinite(asked->prior_weight) && asked->prior_weight >= 0;
+    default: return 0;
+    }
 }
 
 enum { TO_SCRATCH = 1, TO_COLUMN = 2 };
+
+static int asks_time(const rk_table_column *asked)
+{
+    return asked->part == RK_PART_TIME || asked->part == RK_PART_CHANGED;
+}
+
+static rk_read_shape shape_of(int32_t kind, rk_table_part part)
+{
+    if (part == RK_PART_WINDOW || part == RK_PART_RATIO) return RK_AS_SUMS;
+    if (part == RK_PART_TIME || part == RK_PART_CHANGED) return RK_AS_TIMES;
+    if (rk_is_heap_kind(kind)) return RK_AS_SPANS;
+    return part != RK_PART_STORED && kind <= RK_CELL_BOOL ? RK_AS_DOUBLES : RK_AS_STORED;
+}
+
+/* Marks the words of a row that a cell's time needs. */
+static void mark_time(const rk_table *table, uint32_t cell, uint8_t *marks)
+{
+    uint32_t word = table->places[cell].time_word;
+    marks[word ? word : table->times_word] |= TO_SCRATCH;
+}
 
 /* Marks the words of a row that a column needs, and which of them it reads from scratch memory. */
 static void mark_words(const rk_table *table, const rk_table_column *asked, uint8_t *marks)
 {
     const rk_cell *cell = &table->cells[asked->cell];
     const rk_place *place = &table->places[asked->cell];
-    if (cell->kind != RK_CELL_VECTOR || asked->part == RK_PART_TIME) marks[place->at / 8] |= TO_SCRATCH;
-    else for (int32_t i = 0; i < (cell->width + 1) / 2; i++) marks[place->at / 8 + (uint32_t)i] |= TO_COLUMN;
-    if (cell->timed) marks[place->time_word] |= TO_SCRATCH;
+    int is_vector = cell->kind == RK_CELL_VECTOR && !asks_time(asked);
+    size_t words = is_vector ? (rk_cell_bytes(cell) + 7) / 8 : 1;
+    for (size_t i = 0; i < words; i++) {
+        marks[place->at / 8 + i] |= is_vector && cell->element == RK_ELEMENT_F32 ? TO_COLUMN : TO_SCRATCH;
+    }
+    if (asked->ttl_ms || asks_time(asked) || asked->part == RK_PART_DECAYED) mark_time(table, asked->cell, marks);
+    if (asked->part != RK_PART_RATIO) return;
+    marks[table->places[asked->below.cell].at / 8] |= TO_SCRATCH;
+    if (asked->below.ttl_ms) mark_time(table, asked->below.cell, marks);
 }
 
 /* Runs of marked words, put side by side in scratch memory; marks become places there. */
@@ -54,20 +100,43 @@ static void make_lines(rk_table_reading *reading, const uint8_t *marks)
     }
 }
 
+/* Where a cell's time will lie: of one that is not timed, behind the words of the row. */
+static uint32_t place_time(rk_table_reading *reading, uint32_t cell, const uint32_t *places)
+{
+    const rk_place *place = &reading->table->places[cell];
+    if (place->time_word) return places[place->time_word];
+    reading->times_word = places[reading->table->times_word];
+    reading->times[reading->time_count++] = (rk_read_time){place->order, (uint32_t)reading->scratch_words};
+    return (uint32_t)reading->scratch_words++;
+}
+
+static rk_read_window place_window(rk_table_reading *reading, const rk_table_window *asked, const uint32_t *places)
+{
+    uint32_t time_word = asked->ttl_ms ? place_time(reading, asked->cell, places) : 0;
+    return (rk_read_window){places[reading->table->places[asked->cell].at / 8], time_word, *asked};
+}
+
 static void place_column(rk_table_reading *reading, const rk_table_column *asked, const uint32_t *places)
 {
     const rk_table *table = reading->table;
     const rk_place *place = &table->places[asked->cell];
+    const rk_table_window own = {asked->cell, asked->ttl_ms, asked->bucket_ms, asked->bucket_count};
     rk_read_column *column = &reading->columns[reading->count];
     *column = (rk_read_column){.asked = *asked, .cell = table->cells[asked->cell]};
+    column->shape = shape_of(column->cell.kind, asked->part);
     column->at = 8 * places[place->at / 8] + place->at % 8;
-    column->time_word = column->cell.timed ? places[place->time_word] : RK_ROW_HEAD - 1;
-    column->checks_time = column->cell.timed && asked->ttl_ms;
-    if (asked->part != RK_PART_TIME && column->cell.kind == RK_CELL_VECTOR) {
+    if (column->shape == RK_AS_SUMS) {
+        column->windows[0] = place_window(reading, &own, places);
+        if (asked->part == RK_PART_RATIO) column->windows[1] = place_window(reading, &asked->below, places);
+    } else if (asked->ttl_ms || asks_time(asked) || asked->part == RK_PART_DECAYED) {
+        column->time_word = place_time(reading, asked->cell, places);
+        column->checks_time = asked->ttl_ms && asked->part != RK_PART_CHANGED;
+    }
+    if (column->shape == RK_AS_STORED && column->cell.kind == RK_CELL_VECTOR && !column->cell.element) {
         column->row_word = place->at / 8;
         reading->vectors[reading->vector_count++] = (uint32_t)reading->count;
     }
-    if (asked->part != RK_PART_TIME && rk_is_heap_kind(column->cell.kind)) {
+    if (column->shape == RK_AS_SPANS || column->shape == RK_AS_SUMS) {
         reading->spans[reading->span_count++] = (uint32_t)reading->count;
     }
     reading->count++;
@@ -79,6 +148,7 @@ static void fill_blank(rk_table_reading *reading)
         const rk_run *run = &reading->runs[r];
         memcpy(reading->blank + run->to, reading->table->blank + run->from, 8 * (size_t)run->count);
     }
+    for (size_t t = 0; t < reading->time_count; t++) reading->blank[reading->times[t].to] = (uint64_t)RK_NO_TIME;
 }
 
 static int fill_reading(rk_table_reading *reading, const rk_table_column *columns, size_t count)
@@ -91,9 +161,10 @@ static int fill_reading(rk_table_reading *reading, const rk_table_column *column
     reading->spans = calloc(count + 1, sizeof *reading->spans);
     reading->lines = calloc(MOST_LINES, sizeof *reading->lines);
     reading->runs = calloc(words, sizeof *reading->runs);
-    reading->blank = calloc(words + 1, 8);
+    reading->times = calloc(2 * count + 1, sizeof *reading->times);
+    reading->blank = calloc(words + 2 * count + 1, 8);
     int failed = !marks || !places || !reading->columns || !reading->vectors || !reading->spans || !reading->lines ||
-                 !reading->runs || !reading->blank;
+                 !reading->runs || !reading->times || !reading->blank;
     if (!failed) {
         for (size_t c = 0; c < count; c++) mark_words(reading->table, &columns[c], marks);
         make_runs(reading, marks, places);
@@ -130,6 +201,7 @@ void rk_table_reading_free(rk_table_reading *reading)
     free(reading->spans);
     free(reading->lines);
     free(reading->runs);
+    free(reading->times);
     free(reading->blank);
     free(reading);
 }
@@ -169,6 +241,10 @@ static row_verdict copy_row(rk_read *read, size_t i, uint64_t row, uint64_t *ver
     for (size_t r = 0; r < reading->run_count; r++) {
         const rk_run *run = &reading->runs[r];
         rk_copy_words(to + run->to, words + run->from, run->count);
+    }
+    for (size_t t = 0; t < reading->time_count; t++) {
+        const rk_read_time *time = &reading->times[t];
+        to[time->to] = (uint64_t)rk_time_of(read->table, to[reading->times_word], time->order);
     }
     if (reading->vector_count) rk_columns_copy_vectors(read, i, words);
     atomic_thread_fence(memory_order_acquire);
@@ -280,15 +356,22 @@ static int copy_block(rk_read *read)
     return 0;
 }
 
+static void prefetch_value(const rk_table *table, uint64_t ref)
+{
+    if (ref != RK_REF_MISSING && rk_heap_is_there(table, rk_ref_at(ref), 1)) {
+        __builtin_prefetch(rk_heap_at(table, rk_ref_at(ref)));
+    }
+}
+
 static void prefetch_spans(const rk_read *read)
 {
     const rk_table_reading *reading = read->reading;
     for (size_t i = 0; i < read->size; i++) {
+        const uint64_t *row = rk_scratch(read, i);
         for (size_t s = 0; s < reading->span_count; s++) {
-            uint64_t ref = rk_scratch(read, i)[reading->columns[reading->spans[s]].at / 8];
-            if (ref != RK_REF_MISSING && rk_heap_is_there(read->table, rk_ref_at(ref), 1)) {
-                __builtin_prefetch(rk_heap_at(read->table, rk_ref_at(ref)));
-            }
+            const rk_read_column *column = &reading->columns[reading->spans[s]];
+            prefetch_value(read->table, row[column->at / 8]);
+            if (column->asked.part == RK_PART_RATIO) prefetch_value(read->table, row[column->windows[1].word]);
         }
     }
 }

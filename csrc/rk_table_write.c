@@ -39,11 +39,25 @@ static int heap_need(rk_writer *writer, const rk_table_write *write, int32_t kin
     return left == 0;
 }
 
+static int is_time(int64_t time_ms) { return time_ms > -RK_TABLE_MOST_TIME && time_ms < RK_TABLE_MOST_TIME; }
+
+static int are_times(const rk_table_write *write)
+{
+    for (size_t i = 0; write->times_ms && i < write->count; i++) {
+        if (!is_time(write->times_ms[i])) return 0;
+    }
+    for (size_t i = 0; write->clear_times_ms && i < write->clear_count; i++) {
+        if (!is_time(write->clear_times_ms[i]) && write->clear_times_ms[i] != RK_NO_TIME) return 0;
+    }
+    return 1;
+}
+
 static int is_write(const rk_table *table, const rk_table_write *write, size_t n, uint64_t *heap_bytes)
 {
     if (write->cell >= table->cell_count) return 0;
     const rk_cell *cell = &table->cells[write->cell];
     if (!are_positions(write->rows, write->count, n) || !are_positions(write->clears, write->clear_count, n)) return 0;
+    if (!are_times(write)) return 0;
     for (size_t i = 0, k = 0; i < write->count && k < write->clear_count;) {
         if (write->rows[i] == write->clears[k]) return 0;
         if (write->rows[i] < write->clears[k]) i++;
@@ -87,6 +101,7 @@ static int check_ids(rk_table *table, const rk_table_batch *batch, size_t start,
         size_t length = batch->ids[i].length;
         if ((!length && table->cell_count) || length > RK_TABLE_MAX_ID_BYTES) return 0;
         if (batch->keys && (batch->keys[i] < RK_TABLE_NO_KEY || batch->keys[i] > RK_TABLE_MAX_KEY)) return 0;
+        if (!is_time(batch->written_ms[batch->one_time ? 0 : i])) return 0;
         if (length <= RK_INLINE_ID) continue;
         /* Even if it is there: it could be deleted before this is published. */
         need->heap_bytes += rk_padded(length);
@@ -100,12 +115,49 @@ static int check_ids(rk_table *table, const rk_table_batch *batch, size_t start,
     return 1;
 }
 
+/* What is known of all rows of a batch, about cells that are not timed. */
+typedef struct {
+    int names_any; /* it names any such cell */
+    int is_even;   /* all their times are the rows' */
+    int is_whole;  /* and each row has a value or a clear for each of them */
+    int has_clears;
+} batch_shape;
+
+static batch_shape shape_of(const rk_table *table, const rk_table_batch *batch)
+{
+    batch_shape shape = {0, 1, 0, 0};
+    uint32_t whole = 0, after = 0;
+    for (size_t w = 0; w < batch->write_count; w++) {
+        const rk_table_write *write = &batch->writes[w];
+        if (table->cells[write->cell].timed) continue;
+        shape.names_any = 1;
+        shape.is_even &= !write->times_ms && !write->clear_times_ms;
+        shape.has_clears |= write->clear_count != 0;
+        whole += write->cell >= after && write->count + write->clear_count == batch->n; /* each cell once, if they ascend */
+        after = write->cell + 1;
+    }
+    shape.is_whole = shape.is_even && whole == table->untimed_count;
+    return shape;
+}
+
+/* Room for times in the heap, if each row should need it: what is in the table may change before this is published. */
+static void times_need(rk_table *table, const rk_table_batch *batch, rk_table_room *need)
+{
+    rk_writer *writer = table->writer;
+    batch_shape shape = shape_of(table, batch);
+    uint64_t bytes = 8 * (uint64_t)table->untimed_count;
+    if (!shape.names_any || (shape.is_whole && batch->is_absolute)) return;
+    need->heap_bytes += batch->n * bytes;
+    if (bytes > writer->largest_value) writer->largest_value = bytes;
+}
+
 static rk_table_status check_batch(rk_table *table, const rk_table_batch *batch, rk_table_room *need)
 {
     *need = (rk_table_room){0, 0};
     for (size_t w = 0; w < batch->write_count; w++) {
         if (!is_write(table, &batch->writes[w], batch->n, &need->heap_bytes)) return RK_TABLE_BAD_ARGUMENT;
     }
+    times_need(table, batch, need);
     for (size_t i = 0; i < batch->n; i += BLOCK) {
         if (!check_ids(table, batch, i, batch->n - i < BLOCK ? batch->n - i : BLOCK, need)) return RK_TABLE_BAD_ARGUMENT;
     }
@@ -164,50 +216,106 @@ static uint64_t put_value(rk_table *table, const rk_table_write *write, int32_t 
 }
 
 /* Value i of a write, whose elements start at `from`, to the row being made. */
-static void set_cell(rk_table *table, const rk_table_write *write, size_t i, size_t from, int64_t written_ms)
+static void set_cell(rk_table *table, const rk_table_write *write, size_t i, size_t from)
 {
     const rk_cell *cell = &table->cells[write->cell];
-    const rk_place *place = &table->places[write->cell];
     uint64_t *image = table->writer->image;
-    uint8_t *to = (uint8_t *)image + place->at;
+    uint8_t *to = (uint8_t *)image + table->places[write->cell].at;
+    const uint8_t *values = write->values;
     switch (cell->kind) {
     case RK_CELL_F32:
-    case RK_CELL_CODE: memcpy(to, (const uint8_t *)write->values + 4 * i, 4); break;
-    case RK_CELL_I64: memcpy(to, (const uint8_t *)write->values + 8 * i, 8); break;
-    case RK_CELL_BOOL: memcpy(to, (const uint8_t *)write->values + i, 1); break;
-    case RK_CELL_VECTOR:
-        memcpy(to, (const float *)write->values + (size_t)cell->width * i, 4 * (size_t)cell->width);
-        break;
-    default: image[place->at / 8] = put_value(table, write, cell->kind, i, from);
+    case RK_CELL_CODE: memcpy(to, values + 4 * i, 4); break;
+    case RK_CELL_F64:
+    case RK_CELL_I64: memcpy(to, values + 8 * i, 8); break;
+    case RK_CELL_BOOL: memcpy(to, values + i, 1); break;
+    case RK_CELL_VECTOR: rk_vector_put(cell, (const float *)write->values + (size_t)cell->width * i, to); break;
+    default: memcpy(to, &(uint64_t){put_value(table, write, cell->kind, i, from)}, 8);
     }
-    if (cell->timed) image[place->time_word] = (uint64_t)(write->times_ms ? write->times_ms[i] : written_ms);
 }
 
 static void clear_cell(rk_table *table, uint32_t c)
 {
-    const rk_cell *cell = &table->cells[c];
+    size_t at = table->places[c].at;
+    memcpy((uint8_t *)table->writer->image + at, (const uint8_t *)table->blank + at, rk_cell_bytes(&table->cells[c]));
+}
+
+/* A row being made. */
+typedef struct {
+    int64_t written_ms, latest_ms; /* the batch's; of what was taken */
+    int is_spread;                 /* times of cells that are not timed are looked at one by one, in writer->times */
+    int is_absolute, is_changed;   /* is_changed: of those */
+    uint64_t late;
+} row_work;
+
+/* Whether what a batch says of a cell is not late; then its time is the cell's. */
+static int takes(rk_table *table, uint32_t c, int64_t time_ms, row_work *work)
+{
     const rk_place *place = &table->places[c];
-    static const size_t bytes[RK_CELL_KINDS] = {4, 8, 1, 4, 0, 8, 8, 8};
-    size_t size = cell->kind == RK_CELL_VECTOR ? 4 * (size_t)cell->width : bytes[cell->kind];
-    memcpy((uint8_t *)table->writer->image + place->at, (const uint8_t *)table->blank + place->at, size);
-    if (cell->timed) table->writer->image[place->time_word] = 0;
+    int64_t *times = work->is_spread ? table->writer->times + place->order : NULL, before = RK_NO_TIME;
+    uint64_t *word = place->time_word ? table->writer->image + place->time_word : NULL;
+    if (word) before = (int64_t)*word;
+    else if (times) before = *times;
+    if (time_ms < before && !work->is_absolute) {
+        work->late++;
+        return 0;
+    }
+    if (time_ms > work->latest_ms) work->latest_ms = time_ms;
+    if (word) {
+        *word = (uint64_t)time_ms;
+    } else if (times) {
+        *times = time_ms;
+        work->is_changed = 1;
+    }
+    return 1;
 }
 
 /* What is said of position i: cursors are (next value, its first element, next clear) of each write. */
-static void apply_writes(rk_table *table, const rk_table_batch *batch, size_t i, int64_t written_ms)
+static void apply_writes(rk_table *table, const rk_table_batch *batch, size_t i, row_work *work)
 {
     size_t *cursor = table->writer->cursors;
     for (size_t w = 0; w < batch->write_count; w++, cursor += 3) {
         const rk_table_write *write = &batch->writes[w];
-        if (cursor[0] < write->count && write->rows[cursor[0]] == (int64_t)i) {
-            set_cell(table, write, cursor[0], cursor[1], written_ms);
-            if (write->lengths) cursor[1] += (size_t)write->lengths[cursor[0]];
+        size_t value = cursor[0], clear = cursor[2];
+        if (value < write->count && write->rows[value] == (int64_t)i) {
+            int64_t time_ms = write->times_ms ? write->times_ms[value] : work->written_ms;
+            if (takes(table, write->cell, time_ms, work)) set_cell(table, write, value, cursor[1]);
+            if (write->lengths) cursor[1] += (size_t)write->lengths[value];
             cursor[0]++;
-        } else if (cursor[2] < write->clear_count && write->clears[cursor[2]] == (int64_t)i) {
-            clear_cell(table, write->cell);
+        } else if (clear < write->clear_count && write->clears[clear] == (int64_t)i) {
+            int64_t time_ms = write->clear_times_ms ? write->clear_times_ms[clear] : work->written_ms;
+            if (takes(table, write->cell, time_ms, work)) clear_cell(table, write->cell);
             cursor[2]++;
         }
     }
+}
+
+/* Whether one time is as good as all for what the row will have: what is there is not later, and all is written anew. */
+static int is_one_time(const rk_table *table, const batch_shape *shape, int was_there, const row_work *work)
+{
+    if (!shape->names_any) return 1;
+    if (!shape->is_even) return 0;
+    if (!was_there) return shape->is_whole || !shape->has_clears;
+    uint64_t word = table->writer->image[table->times_word];
+    if (!shape->is_whole) return 0;
+    return work->is_absolute || ((word & 3) < RK_TIMES_LISTED && (int64_t)word >> 2 <= work->written_ms);
+}
+
+/* The image becomes what the batch makes of it; how much was late. */
+static uint64_t make_row(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, int was_there)
+{
+    uint64_t *image = table->writer->image;
+    row_work work = {.written_ms = batch->written_ms[batch->one_time ? 0 : i], .is_absolute = batch->is_absolute};
+    work.latest_ms = work.written_ms;
+    work.is_spread = !is_one_time(table, shape, was_there, &work);
+    if (was_there && (int64_t)image[3] > work.latest_ms) work.latest_ms = (int64_t)image[3];
+    if (work.is_spread) rk_writer_spread_times(table);
+    apply_writes(table, batch, i, &work);
+    if (work.is_spread && work.is_changed) rk_writer_gather_times(table);
+    else if (!work.is_spread && shape->names_any) {
+        image[table->times_word] = rk_times_one(work.written_ms, shape->is_whole ? RK_TIMES_BOTH : RK_TIMES_ONE);
+    }
+    image[3] = (uint64_t)(batch->is_absolute ? work.written_ms : work.latest_ms);
+    return work.late;
 }
 
 /* The image of a row that there was not. */
@@ -235,17 +343,16 @@ void rk_writer_publish_image(rk_table *table, uint32_t tag, uint64_t slot)
     rk_writer_set_slot(table, slot, rk_slot_of(tag, row));
 }
 
-static void upsert(rk_table *table, const rk_table_batch *batch, size_t i, const rk_key *key)
+/* How much of position i was late. */
+static uint64_t upsert(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, const rk_key *key)
 {
     uint64_t *image = table->writer->image, slot;
-    int64_t written_ms = batch->written_ms[batch->one_time ? 0 : i];
     int was_there = rk_writer_find(table, key, batch->ids[i], &slot);
     uint64_t old = was_there ? rk_slot_row(rk_load(&table->writer->map->slots[slot])) : 0;
     if (was_there) rk_copy_words(image, rk_row_at(table, old), table->row_words);
     else begin_new(table, key, batch->ids[i]);
-    image[3] = (uint64_t)written_ms;
     if (batch->keys && batch->keys[i] != RK_TABLE_NO_KEY) image[0] = (uint64_t)batch->keys[i] << 24;
-    apply_writes(table, batch, i, written_ms);
+    uint64_t late = make_row(table, batch, shape, i, was_there);
     rk_writer_publish_image(table, key->tag, slot);
     if (was_there) {
         rk_writer_free_row(table, old);
@@ -253,21 +360,25 @@ static void upsert(rk_table *table, const rk_table_batch *batch, size_t i, const
     } else {
         rk_store(&table->header->count, rk_load(&table->header->count) + 1);
     }
+    return late;
 }
 
-void rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
+uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
 {
     rk_writer *writer = table->writer;
     rk_key keys[BLOCK];
+    uint64_t late = 0;
     pthread_mutex_lock(&writer->lock);
+    batch_shape shape = shape_of(table, batch);
     if (batch->write_count) memset(writer->cursors, 0, 3 * batch->write_count * sizeof *writer->cursors);
     for (size_t i = 0; i < batch->n; i++) {
         size_t left = batch->n - i;
         if (i % BLOCK == 0) make_keys(table, batch->ids + i, left < BLOCK ? left : BLOCK, keys);
-        upsert(table, batch, i, &keys[i % BLOCK]);
+        late += upsert(table, batch, &shape, i, &keys[i % BLOCK]);
     }
     let_go(writer, room);
     pthread_mutex_unlock(&writer->lock);
+    return late;
 }
 
 uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n)
@@ -294,13 +405,14 @@ uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n)
 /* A dictionary's rows are never freed, so the next code is the next row. */
 static rk_table_status intern(rk_table *table, const rk_table_batch *batch, int32_t *codes)
 {
+    const batch_shape nothing = {0};
     rk_table_room need;
     uint64_t slot;
     rk_table_status status = check_batch(table, batch, &need);
     if (!status) status = make_room(table, &need);
     for (size_t i = 0; !status && i < batch->n; i++) {
         rk_key key = rk_key_of(table, batch->ids[i]);
-        if (!rk_writer_find(table, &key, batch->ids[i], &slot)) upsert(table, batch, i, &key);
+        if (!rk_writer_find(table, &key, batch->ids[i], &slot)) upsert(table, batch, &nothing, i, &key);
         if (!rk_writer_find(table, &key, batch->ids[i], &slot)) return RK_TABLE_DAMAGED;
         codes[i] = (int32_t)rk_slot_row(rk_load(&table->writer->map->slots[slot]));
     }

@@ -51,7 +51,7 @@ static void make_table(void)
     rk_table *table;
     char folder[] = "/tmp/rankd-count-XXXXXX", path[64], name[96];
     for (int c = 0; c < SIGNALS; c++) {
-        cells[c] = (rk_cell){RK_CELL_F32, 0, 0};
+        cells[c] = (rk_cell){RK_CELL_F32, 0, 0, 0};
         wanted[c] = (rk_table_column){.cell = (uint32_t)c, .divisor = 1, .missing = NAN};
         writes[c] = (rk_table_write){.cell = (uint32_t)c, .rows = positions, .count = ROWS,
                                      .values = values + (size_t)c * ROWS, .value_count = ROWS};
@@ -64,7 +64,7 @@ static void make_table(void)
     const rk_table_options options = {.cells = cells, .cell_count = SIGNALS, .max_rows = ROWS, .max_bytes = 1 << 28};
     if (!mkdtemp(folder)) abort();
     snprintf(path, sizeof path, "%s/t", folder);
-    const rk_table_batch batch = {ids, ROWS, writes, SIGNALS, &now_ms, 1, NULL};
+    const rk_table_batch batch = {ids, ROWS, writes, SIGNALS, &now_ms, 1, NULL, 0};
     if (rk_table_create(path, &options, &table) || rk_table_hold(table, &batch, &room)) abort();
     rk_table_publish(table, &batch, &room);
     for (int i = 0; i < 8; i++) {

@@ -33,7 +33,7 @@ static void make_table(int32_t kind, int count, const char *id_format)
     char folder[] = "/tmp/rankd-count-XXXXXX", path[64], name[96];
     cell_count = count;
     for (int c = 0; c < count; c++) {
-        cells[c] = (rk_cell){kind, 0, 0};
+        cells[c] = (rk_cell){kind, 0, 0, 0};
         wanted[c] = (rk_table_column){.cell = (uint32_t)c, .divisor = 1, .missing = NAN};
         writes[c] = (rk_table_write){.cell = (uint32_t)c, .rows = positions, .count = ROWS, .value_count = ROWS};
         writes[c].values = kind == RK_CELL_TEXT ? (const void *)texts : values;
@@ -50,7 +50,7 @@ static void make_table(int32_t kind, int count, const char *id_format)
     rk_table_options options = {.cells = cells, .cell_count = (uint32_t)count, .max_rows = ROWS, .max_bytes = 1 << 28};
     if (!mkdtemp(folder)) abort();
     snprintf(path, sizeof path, "%s/t", folder);
-    batch = (rk_table_batch){ids, ROWS, writes, (size_t)count, &now_ms, 1, NULL};
+    batch = (rk_table_batch){ids, ROWS, writes, (size_t)count, &now_ms, 1, NULL, 0};
     if (rk_table_create(path, &options, &table) || rk_table_hold(table, &batch, &room)) abort();
     rk_table_publish(table, &batch, &room);
     for (int i = 0; i < 8; i++) {

@@ -16,7 +16,7 @@ enum { FILES = 3, IDS = 40, CELLS = 5, MOST_BYTES = 1 << 20 };
 
 static const char *const ends[FILES] = {".rows", ".heap", ".index.1"};
 static const rk_cell cells[CELLS] = {
-    {RK_CELL_F32, 0, 1}, {RK_CELL_TEXT, 0, 0}, {RK_CELL_MAP, 0, 0}, {RK_CELL_VECTOR, 3, 0}, {RK_CELL_SET, 0, 1}};
+    {RK_CELL_F32, 0, 1, 0}, {RK_CELL_TEXT, 0, 0, 0}, {RK_CELL_MAP, 0, 0, 0}, {RK_CELL_VECTOR, 3, 0, 0}, {RK_CELL_SET, 0, 1, 0}};
 static char path[64], names[FILES][80], ids_bytes[IDS][32];
 static rk_id ids[IDS];
 static uint8_t *good[FILES];
@@ -47,7 +47,7 @@ static int upsert(rk_table *table)
         {.cell = 3, .rows = rows, .count = IDS, .values = floats, .value_count = 3 * IDS},
         {.cell = 4, .rows = rows, .count = IDS, .values = codes, .value_count = IDS, .lengths = lengths},
     };
-    const rk_table_batch batch = {ids, IDS, writes, CELLS, &now_ms, 1, NULL};
+    const rk_table_batch batch = {ids, IDS, writes, CELLS, &now_ms, 1, NULL, 0};
     if (rk_table_hold(table, &batch, &room)) return -1;
     rk_table_publish(table, &batch, &room);
     return 0;

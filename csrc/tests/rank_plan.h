@@ -46,8 +46,8 @@ static inline rk_table *plan_table(const rk_cell *cells, uint32_t cell_count)
 }
 
 static const rk_cell plan_cells[PLAN_CELLS] = {
-    {RK_CELL_F32, 0, 0}, {RK_CELL_I64, 0, 0}, {RK_CELL_BOOL, 0, 0}, {RK_CELL_CODE, 0, 0},
-    {RK_CELL_VECTOR, PLAN_WIDTH, 0}, {RK_CELL_TEXT, 0, 0}, {RK_CELL_SET, 0, 1}, {RK_CELL_MAP, 0, 0}};
+    {RK_CELL_F32, 0, 0, 0}, {RK_CELL_I64, 0, 0, 0}, {RK_CELL_BOOL, 0, 0, 0}, {RK_CELL_CODE, 0, 0, 0},
+    {RK_CELL_VECTOR, PLAN_WIDTH, 0, 0}, {RK_CELL_TEXT, 0, 0, 0}, {RK_CELL_SET, 0, 1, 0}, {RK_CELL_MAP, 0, 0, 0}};
 
 /* The same values every time; the last rows have none but numbers. */
 static inline void plan_fill(rk_table *table)
@@ -85,7 +85,7 @@ static inline void plan_fill(rk_table *table)
         {.cell = 7, .rows = rows, .count = some, .values = codes, .value_count = some, .lengths = ones,
          .map_values = floats},
     };
-    const rk_table_batch batch = {ids, n, writes, PLAN_CELLS, &now_ms, 1, NULL};
+    const rk_table_batch batch = {ids, n, writes, PLAN_CELLS, &now_ms, 1, NULL, 0};
     rk_table_room room;
     if (rk_table_hold(table, &batch, &room)) abort();
     rk_table_publish(table, &batch, &room);

@@ -14,8 +14,8 @@
 enum { ROW_WIDTH = 7, ROW_MOST = 64, ROW_ID_BYTES = 48, ROW_TEXT_BYTES = 4000, ROW_CELLS = 8 };
 
 static const rk_cell row_cells[ROW_CELLS] = {
-    {RK_CELL_BOOL, 0, 0}, {RK_CELL_F32, 0, 0}, {RK_CELL_I64, 0, 0},  {RK_CELL_CODE, 0, 1},
-    {RK_CELL_VECTOR, ROW_WIDTH, 0}, {RK_CELL_TEXT, 0, 0}, {RK_CELL_SET, 0, 1}, {RK_CELL_MAP, 0, 0},
+    {RK_CELL_BOOL, 0, 0, 0}, {RK_CELL_F32, 0, 0, 0}, {RK_CELL_I64, 0, 0, 0},  {RK_CELL_CODE, 0, 1, 0},
+    {RK_CELL_VECTOR, ROW_WIDTH, 0, 0}, {RK_CELL_TEXT, 0, 0, 0}, {RK_CELL_SET, 0, 1, 0}, {RK_CELL_MAP, 0, 0, 0},
 };
 
 /* A batch of rows and what it borrows. */
@@ -104,7 +104,7 @@ static inline void row_batch_make(row_batch *b, const int *ids, int count, const
          .map_values = b->map_values},
     };
     memcpy(b->writes, writes, sizeof writes);
-    b->batch = (rk_table_batch){b->views, n, b->writes, ROW_CELLS, stamp, 1, b->stamps};
+    b->batch = (rk_table_batch){b->views, n, b->writes, ROW_CELLS, stamp, 1, b->stamps, 0};
 }
 
 static inline rk_table_reading *row_reading(const rk_table *table)

@@ -90,7 +90,7 @@ static void test_partial(void)
     uint8_t found;
     CHECK(row_upsert(table, &batch, first_ids, 1, 1) == RK_TABLE_OK);
     rk_table_write write = {.cell = 3, .rows = &row, .count = 1, .values = &code, .value_count = 1};
-    rk_table_batch partial = {batch.views, 1, &write, 1, &time, 1, NULL};
+    rk_table_batch partial = {batch.views, 1, &write, 1, &time, 1, NULL, 0};
     for (int is_new = 0; is_new < 2; is_new++) {
         rk_arena *arena = rk_arena_new();
         rk_table_reading *reading = row_reading(table);
@@ -112,7 +112,7 @@ static void test_partial(void)
 /* Numbers, defaults and expiry. */
 static void test_numbers(void)
 {
-    static const rk_cell cells[] = {{RK_CELL_F32, 0, 0}, {RK_CELL_I64, 0, 1}, {RK_CELL_BOOL, 0, 0}, {RK_CELL_TEXT, 0, 1}};
+    static const rk_cell cells[] = {{RK_CELL_F32, 0, 0, 0}, {RK_CELL_I64, 0, 1, 0}, {RK_CELL_BOOL, 0, 0, 0}, {RK_CELL_TEXT, 0, 1, 0}};
     rk_table_options options = {.cells = cells, .cell_count = 4, .max_rows = 10, .max_bytes = 1 << 20};
     const float floats[] = {1.5f, NAN};
     const int64_t rows[] = {0, 1}, numbers[] = {3000, 5000}, times[] = {100, 200}, lengths[] = {2, 0}, now = 300;
@@ -124,11 +124,14 @@ static void test_numbers(void)
         {.cell = 3, .rows = rows, .count = 2, .values = "ab", .value_count = 2, .lengths = lengths, .times_ms = times},
     };
     rk_id ids[3] = {{(const uint8_t *)"a", 1}, {(const uint8_t *)"b", 1}, {(const uint8_t *)"", 0}};
-    const rk_table_batch two = {ids, 2, writes, 4, &now, 1, NULL};
-    const rk_table_column wanted[] = {{0, 1, 7, 0, RK_PART_NUMBER},     {1, 1000, NAN, 150, RK_PART_NUMBER},
-                                      {2, 1, NAN, 0, RK_PART_NUMBER},   {3, 1, NAN, 150, RK_PART_STORED},
-                                      {1, 1, NAN, 0, RK_PART_TIME},     {0, 1, NAN, 0, RK_PART_TIME},
-                                      {1, 1, NAN, 0, RK_PART_STORED}};
+    const rk_table_batch two = {ids, 2, writes, 4, &now, 1, NULL, 0};
+    const rk_table_column wanted[] = {{.cell = 0, .divisor = 1, .missing = 7},
+                                      {.cell = 1, .divisor = 1000, .missing = NAN, .ttl_ms = 150},
+                                      {.cell = 2, .divisor = 1, .missing = NAN},
+                                      {.cell = 3, .ttl_ms = 150, .part = RK_PART_STORED},
+                                      {.cell = 1, .part = RK_PART_TIME},
+                                      {.cell = 0, .part = RK_PART_TIME},
+                                      {.cell = 1, .part = RK_PART_STORED}};
     rk_table *table;
     rk_table_room room;
     rk_column columns[7];
@@ -171,11 +174,11 @@ static void test_bad_arguments(void)
         {.cell = 6, .rows = &one, .count = 1, .values = codes, .value_count = 2, .lengths = &negative},
     };
     for (size_t w = 0; w < sizeof writes / sizeof *writes; w++) {
-        const rk_table_batch bad = {&id, 1, &writes[w], 1, &one, 1, NULL};
+        const rk_table_batch bad = {&id, 1, &writes[w], 1, &one, 1, NULL, 0};
         CHECK(rk_table_hold(table, &bad, &room) == RK_TABLE_BAD_ARGUMENT);
     }
-    CHECK(rk_table_hold(table, &(rk_table_batch){&empty, 1, NULL, 0, &one, 1, NULL}, &room) == RK_TABLE_BAD_ARGUMENT);
-    CHECK(rk_table_hold(table, &(rk_table_batch){&id, 1, NULL, 0, &one, 1, &(int64_t){INT64_C(1) << 40}}, &room) ==
+    CHECK(rk_table_hold(table, &(rk_table_batch){&empty, 1, NULL, 0, &one, 1, NULL, 0}, &room) == RK_TABLE_BAD_ARGUMENT);
+    CHECK(rk_table_hold(table, &(rk_table_batch){&id, 1, NULL, 0, &one, 1, &(int64_t){INT64_C(1) << 40}, 0}, &room) ==
           RK_TABLE_BAD_ARGUMENT);
     CHECK(rk_table_intern(table, &id, 1, &(int32_t){0}) == RK_TABLE_BAD_ARGUMENT);
     CHECK(rk_table_count(table) == 0);

@@ -107,7 +107,7 @@ static void test_many_rows(double scale)
 
 enum { LARGE_IDS = 6, LARGE_WIDTH = 4096, LARGE_TEXT = 60000 };
 
-static const rk_cell large_cells[] = {{RK_CELL_VECTOR, LARGE_WIDTH, 0}, {RK_CELL_TEXT, 0, 0}};
+static const rk_cell large_cells[] = {{RK_CELL_VECTOR, LARGE_WIDTH, 0, 0}, {RK_CELL_TEXT, 0, 0, 0}};
 static char large_bytes[LARGE_IDS][ROW_ID_BYTES];
 static rk_id large_ids[LARGE_IDS];
 
@@ -153,7 +153,7 @@ static void write_large_rows(int steps)
             {.cell = 0, .rows = &row, .count = 1, .values = vector, .value_count = LARGE_WIDTH},
             {.cell = 1, .rows = &row, .count = 1, .values = text, .value_count = LARGE_TEXT, .lengths = &length},
         };
-        const rk_table_batch batch = {&large_ids[next_random(&seed) % LARGE_IDS], 1, writes, 2, &step, 1, NULL};
+        const rk_table_batch batch = {&large_ids[next_random(&seed) % LARGE_IDS], 1, writes, 2, &step, 1, NULL, 0};
         int status = rk_table_hold(writer, &batch, &room);
         CHECK(status == RK_TABLE_OK);
         if (!status) rk_table_publish(writer, &batch, &room);

@@ -27,6 +27,7 @@ cdef extern from "rk_table.h" nogil:
         RK_TABLE_MAX_ID_BYTES
         RK_TABLE_MAX_VALUE_BYTES
         RK_CELL_F32
+        RK_CELL_F64
         RK_CELL_I64
         RK_CELL_BOOL
         RK_CELL_CODE
@@ -39,6 +40,7 @@ cdef extern from "rk_table.h" nogil:
         int32_t kind
         int32_t width
         int32_t timed
+        int32_t element
 
     ctypedef enum rk_table_status:
         RK_TABLE_OK
@@ -57,6 +59,16 @@ cdef extern from "rk_table.h" nogil:
         RK_PART_NUMBER
         RK_PART_STORED
         RK_PART_TIME
+        RK_PART_CHANGED
+        RK_PART_DECAYED
+        RK_PART_WINDOW
+        RK_PART_RATIO
+
+    ctypedef struct rk_table_window:
+        uint32_t cell
+        int64_t ttl_ms
+        int64_t bucket_ms
+        int64_t bucket_count
 
     ctypedef struct rk_table_column:
         uint32_t cell
@@ -64,6 +76,12 @@ cdef extern from "rk_table.h" nogil:
         double missing
         int64_t ttl_ms
         rk_table_part part
+        double half_life_ms
+        int64_t bucket_ms
+        int64_t bucket_count
+        rk_table_window below
+        double prior_mean
+        double prior_weight
 
     const rk_cell *rk_table_cells(const rk_table *table, uint32_t *count)
     rk_table_reading *rk_table_reading_new(const rk_table *table, const rk_table_column *columns, size_t count)
@@ -90,6 +108,7 @@ cdef class TableReading:
     cdef rk_table_reading *reading
     cdef readonly Table owner
     cdef tuple _wanted
+    cdef int _check(self, Py_ssize_t i, object asked) except -1
     cdef object _column(self, _Memory memory, Py_ssize_t i, const rk_column *column)
 
 

@@ -11,6 +11,10 @@ MAX_VALUE_BYTES: int
 
 KINDS: tuple[str, ...]
 """Kinds of cells, as Cell has them."""
+ELEMENTS: tuple[str, ...]
+"""What numbers of vectors are kept as."""
+PARTS: tuple[str, ...]
+"""What can be read of cells."""
 TYPES: tuple[int, ...]
 """By kind, NumPy's number of the type that values have."""
 
@@ -27,21 +31,26 @@ class NotATableError(Exception):
     reason: str
 
 class Cell(NamedTuple):
-    """What a row has of one kind of value. `kind`: "f32", "i64", "bool", "code", "vector" (`width` floats), "text",
-    "set", "map". `timed`: each value has a write time of its own, because it expires."""
+    """What a row has of one kind of value. `kind`: "f32", "f64", "i64", "bool", "code", "vector" (`width` numbers, kept
+    as `element` says: "f32", "f16", "i8"), "text", "set", "map". `timed`: the value's time lies beside it: 8 bytes a
+    row, but it is never looked for elsewhere; for values that expire, decay, or change by themselves."""
 
     kind: str
     width: int = 0
     timed: bool = False
+    element: str = "f32"
 
 class CellWrite(NamedTuple):
     """Values of one cell for some ids of a batch.
 
-    `rows`: positions in the ids, ascending, int64 (n,). `values`: f32 float32 (n,), i64 int64 (n,), bool int8 (n,) of
-    0 and 1, code int32 (n,), vector float32 (n, width); text uint8, set and map int32: the values' bytes or codes
-    (ascending and distinct within one), joined, with `lengths` int64 (n,); `map_values` float32, beside a map's codes.
-    `clear_rows`: other positions, ascending, int64: their value becomes missing. `times_ms`: of a timed cell, the write
-    time of each value, int64 (n,); None: the row's.
+    `rows`: positions in the ids, ascending, int64 (n,). `values`: f32 float32 (n,), f64 float64 (n,), i64 int64 (n,),
+    bool int8 (n,) of 0 and 1, code int32 (n,), vector float32 (n, width) whatever its element (f16: beyond 65,504 they
+    become infinite; i8: one scale a row, the largest magnitude / 127; what is read and written again stays the same);
+    text uint8, set and map int32: the values' bytes or codes (ascending and distinct within one), joined,
+    with `lengths` int64 (n,); `map_values` float32, beside a map's codes.
+    `clear_rows`: other positions, ascending, int64: their value becomes missing. `times_ms`, `clear_times_ms`: the time
+    of each value and of each clear, int64; None: the row's. The least int64 as a clear's: as if it never was written.
+    Times are within +-2^61.
     """
 
     cell: int
@@ -51,14 +60,21 @@ class CellWrite(NamedTuple):
     lengths: NDArray[np.int64] | None = None
     map_values: NDArray[np.float32] | None = None
     times_ms: NDArray[np.int64] | None = None
+    clear_times_ms: NDArray[np.int64] | None = None
 
 class CellRead(NamedTuple):
     """How one cell is read.
 
-    `part`: "number": f32, i64 (divided by `divisor`) and bool come out as float64, with `missing` where there is none;
-    "stored": as they are, missing as NaN, the least int64, -1; "time": when the value was written, int64 ms (of a cell
-    that is not timed: when its row was last written), the least int64 where there is no value. Other kinds are the same
-    in "number" and "stored". `ttl_ms`: a value of a timed cell is missing from so long after its write on; 0: never.
+    `part`: "number": f32, f64, i64 (divided by `divisor`) and bool come out as float64, with `missing` where there is
+    none; "stored": as they are, missing as NaN, the least int64, -1. Other kinds are the same in both; vectors float32.
+    "time": the value's time, int64 ms, the least int64 where there is no value; "changed": when it was last set or
+    cleared, the least int64: never.
+    "decayed": f32 and f64 as float64, maps as maps, times 2^-(age / half_life_ms); the age is not below 0.
+    "window": of a map whose codes are floor(ms / bucket_ms), the sum of the last `bucket_count` of them up to now,
+    float64; `missing` where the map is. "ratio": (sum + prior_mean * prior_weight) / (sum of `denominator` +
+    prior_weight), where missing maps, and those of unknown ids, count as 0; `missing` for 0 / 0. `denominator`: a
+    CellRead of the part "window".
+    `ttl_ms`: a value is missing from so long after its time on; 0: never.
     """
 
     cell: int
@@ -66,6 +82,12 @@ class CellRead(NamedTuple):
     divisor: float = 1.0
     missing: float = ...
     ttl_ms: int = 0
+    half_life_ms: float = 0.0
+    bucket_ms: int = 0
+    bucket_count: int = 0
+    denominator: CellRead | None = None
+    prior_mean: float = 0.0
+    prior_weight: float = 0.0
 
 class Spans(NamedTuple):
     """A column of texts (data uint8), sets (data int32 codes) or maps (and `values` float32 beside them): row i is
@@ -78,7 +100,7 @@ class Spans(NamedTuple):
 
 class TableRows(NamedTuple):
     """What a reading gives, by position in the ids asked for. `columns`: an array or Spans for each CellRead.
-    `written_ms`: of the row, int64, 0 where not found. `keys`: the rows' journal keys, int64, -1: not found or none."""
+    `written_ms`: the row's latest time, int64, 0 where not found. `keys`: journal keys, int64, -1: not found, none."""
 
     found: NDArray[np.bool_]
     columns: list[NDArray[Any] | Spans]

@@ -1,5 +1,6 @@
 """Customs desk of csrc/rk_table.h: checks arrays, releases the GIL, calls."""
 
+import math
 import os
 from collections import namedtuple
 
@@ -36,24 +37,30 @@ cdef extern from "rk_table.h" nogil:
 MAX_ID_BYTES = RK_TABLE_MAX_ID_BYTES
 MAX_VALUE_BYTES = RK_TABLE_MAX_VALUE_BYTES
 
-Cell = namedtuple("Cell", ("kind", "width", "timed"), defaults=(0, False))
+Cell = namedtuple("Cell", ("kind", "width", "timed", "element"), defaults=(0, False, "f32"))
 CellWrite = namedtuple(
     "CellWrite",
-    ("cell", "rows", "values", "clear_rows", "lengths", "map_values", "times_ms"),
-    defaults=(None, None, None),
+    ("cell", "rows", "values", "clear_rows", "lengths", "map_values", "times_ms", "clear_times_ms"),
+    defaults=(None, None, None, None),
 )
 CellRead = namedtuple(
-    "CellRead", ("cell", "part", "divisor", "missing", "ttl_ms"), defaults=("number", 1.0, float("nan"), 0)
+    "CellRead",
+    (
+        "cell", "part", "divisor", "missing", "ttl_ms", "half_life_ms", "bucket_ms", "bucket_count", "denominator",
+        "prior_mean", "prior_weight",
+    ),
+    defaults=("number", 1.0, float("nan"), 0, 0.0, 0, 0, None, 0.0, 0.0),
 )
 Spans = namedtuple("Spans", ("data", "values", "offsets", "lengths"))
 TableRows = namedtuple("TableRows", ("found", "columns", "written_ms", "keys"))
 
-KINDS = ("f32", "i64", "bool", "code", "vector", "text", "set", "map")
-_PARTS = ("number", "stored", "time")
+KINDS = ("f32", "f64", "i64", "bool", "code", "vector", "text", "set", "map")
+ELEMENTS = ("f32", "f16", "i8")
+PARTS = ("number", "stored", "time", "changed", "decayed", "window", "ratio")
 # By kind: the type of an array of values.
 TYPES = (
-    cnp.NPY_FLOAT32, cnp.NPY_INT64, cnp.NPY_INT8, cnp.NPY_INT32, cnp.NPY_FLOAT32, cnp.NPY_UINT8, cnp.NPY_INT32,
-    cnp.NPY_INT32,
+    cnp.NPY_FLOAT32, cnp.NPY_FLOAT64, cnp.NPY_INT64, cnp.NPY_INT8, cnp.NPY_INT32, cnp.NPY_FLOAT32, cnp.NPY_UINT8,
+    cnp.NPY_INT32, cnp.NPY_INT32,
 )
 _REASONS = {
     RK_TABLE_NOT_A_TABLE: "not a table",
@@ -140,7 +147,10 @@ cdef class Table:
         self.check_open()
         cdef uint32_t count = 0
         cdef const rk_cell *cells = rk_table_cells(self.table, &count)
-        return tuple(Cell(KINDS[cells[i].kind], cells[i].width, bool(cells[i].timed)) for i in range(count))
+        return tuple(
+            Cell(KINDS[cells[i].kind], cells[i].width, bool(cells[i].timed), ELEMENTS[cells[i].element])
+            for i in range(count)
+        )
 
     @property
     def fingerprint(self):
@@ -246,14 +256,13 @@ cdef class TableReading:
         self._wanted = given
         try:
             for i, cell in enumerate(given):
-                if cell.part not in _PARTS:
-                    raise ValueError(f"cells[{i}].part: expected one of {', '.join(_PARTS)}, got {cell.part!r}")
-                if not 0 <= cell.cell < len(owner.cells):
-                    raise ValueError(f"cells[{i}].cell: expected one of {len(owner.cells)} cells, got {cell.cell}")
-                if cell.ttl_ms < 0:
-                    raise ValueError(f"cells[{i}].ttl_ms: expected at least 0, got {cell.ttl_ms}")
+                self._check(i, cell)
+                below = cell.denominator or CellRead(0)
                 columns[<Py_ssize_t>i] = rk_table_column(
-                    cell.cell, cell.divisor, cell.missing, cell.ttl_ms, <rk_table_part><int>_PARTS.index(cell.part)
+                    cell.cell, cell.divisor, cell.missing, cell.ttl_ms, <rk_table_part><int>PARTS.index(cell.part),
+                    cell.half_life_ms, cell.bucket_ms, cell.bucket_count,
+                    rk_table_window(below.cell, below.ttl_ms, below.bucket_ms, below.bucket_count),
+                    cell.prior_mean, cell.prior_weight,
                 )
             self.reading = rk_table_reading_new(owner.table, columns, len(given))
         finally:
@@ -263,6 +272,33 @@ cdef class TableReading:
 
     def __dealloc__(self):
         rk_table_reading_free(self.reading)
+
+    cdef int _check(self, Py_ssize_t i, object asked) except -1:
+        cdef tuple cells = self.owner.cells
+        if asked.part not in PARTS:
+            raise ValueError(f"cells[{i}].part: expected one of {', '.join(PARTS)}, got {asked.part!r}")
+        if not 0 <= asked.cell < len(cells):
+            raise ValueError(f"cells[{i}].cell: expected one of {len(cells)} cells, got {asked.cell}")
+        kind = cells[asked.cell].kind
+        if asked.ttl_ms < 0:
+            raise ValueError(f"cells[{i}].ttl_ms: expected at least 0, got {asked.ttl_ms}")
+        if asked.part == "decayed" and (kind not in ("f32", "f64", "map") or not asked.half_life_ms > 0):
+            raise ValueError(
+                f"cells[{i}]: expected an f32, f64 or map cell and a half-life, got {kind} and {asked.half_life_ms} ms"
+            )
+        if asked.part in ("window", "ratio") and (kind != "map" or asked.bucket_ms < 1 or asked.bucket_count < 1):
+            raise ValueError(
+                f"cells[{i}]: expected a map cell and a window, got {kind} and {asked.bucket_count} x {asked.bucket_ms} ms"
+            )
+        if asked.part == "ratio":
+            if asked.denominator is None or asked.denominator.part != "window":
+                raise ValueError(f"cells[{i}].denominator: expected a window, got {asked.denominator!r}")
+            if not (math.isfinite(asked.prior_mean) and math.isfinite(asked.prior_weight) and asked.prior_weight >= 0):
+                raise ValueError(
+                    f"cells[{i}]: expected a finite prior, got mean {asked.prior_mean}, weight {asked.prior_weight}"
+                )
+            self._check(i, asked.denominator)
+        return 0
 
     def read(self, ids, int64_t now_ms):
         self.owner.check_open()
@@ -295,7 +331,9 @@ cdef class TableReading:
         cdef const rk_cell *cell = &rk_table_cells(self.owner.table, &count)[<Py_ssize_t>self._wanted[i].cell]
         cdef object part = self._wanted[i].part
         cdef int type_number = TYPES[cell.kind]
-        if part == "time":
+        if part in ("window", "ratio"):
+            return memory.view(column.data, cnp.NPY_FLOAT64, column.rows, 0)
+        if part in ("time", "changed"):
             return memory.view(column.data, cnp.NPY_INT64, column.rows, 0)
         if cell.kind >= RK_CELL_TEXT:
             return Spans(
@@ -304,7 +342,7 @@ cdef class TableReading:
                 memory.view(column.offsets, cnp.NPY_INT64, column.rows, 0),
                 memory.view(column.lengths, cnp.NPY_INT32, column.rows, 0),
             )
-        if part == "number" and cell.kind <= RK_CELL_BOOL:
+        if part != "stored" and cell.kind <= RK_CELL_BOOL:
             type_number = cnp.NPY_FLOAT64
         return memory.view(column.data, type_number, column.rows, cell.width)
 

@@ -9,8 +9,9 @@ class StagedRows:
     """A batch for which room is held: `publish` cannot fail. One of publish and drop is called, once; a batch that is
     let go of is dropped."""
 
-    def publish(self) -> None:
-        """Each row becomes its new version at once; rows become so one after another. Releases the GIL."""
+    def publish(self) -> int:
+        """Each row becomes its new version at once; rows become so one after another. How many values and clears were
+        left out because what was there is later. Releases the GIL."""
     def drop(self) -> None: ...
 
 class TableWriter(Table):
@@ -38,9 +39,13 @@ class TableWriter(Table):
         cells: Sequence[CellWrite],
         written_ms: NDArray[np.int64] | int,
         keys: NDArray[np.int64] | None = None,
+        *,
+        is_absolute: bool = False,
     ) -> StagedRows:
         """Holds room for an upsert of distinct ids beside what is held already. Cells that are not named keep their
         value and time (missing in a new row); so does a key where `keys` is None or has -1. Keys: 0 to 2^40 - 2.
+        A value or a clear that is older than what its cell was last set or cleared at is left out when the batch is
+        published; the row's latest time can only grow. `is_absolute`: all is taken as it is said, `written_ms` too.
         Arrays are borrowed and must not change until publish. TableFullError, OSError, MemoryError: nothing is held."""
     def delete(self, ids: Sequence[str]) -> int:
         """Removes rows; how many there were. Cannot fail for want of room."""

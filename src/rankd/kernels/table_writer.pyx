@@ -15,7 +15,7 @@ from rankd.kernels.table cimport (
 
 import numpy as np
 
-from rankd.kernels.table import KINDS, TYPES
+from rankd.kernels.table import ELEMENTS, KINDS, TYPES
 
 cnp.import_array()
 
@@ -40,6 +40,7 @@ cdef extern from "rk_table.h" nogil:
         const int64_t *times_ms
         const int64_t *clears
         size_t clear_count
+        const int64_t *clear_times_ms
 
     ctypedef struct rk_table_batch:
         const rk_id *ids
@@ -49,6 +50,7 @@ cdef extern from "rk_table.h" nogil:
         const int64_t *written_ms
         int one_time
         const int64_t *keys
+        int is_absolute
 
     ctypedef struct rk_table_room:
         uint64_t rows
@@ -58,7 +60,7 @@ cdef extern from "rk_table.h" nogil:
     rk_table_status rk_table_attach(const char *path, const rk_table_options *options, rk_table **table)
     rk_table_status rk_table_hold(rk_table *table, const rk_table_batch *batch, rk_table_room *room)
     void rk_table_drop(rk_table *table, const rk_table_room *room)
-    void rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
+    uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
     uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n)
     rk_table_status rk_table_intern(rk_table *dictionary, const rk_id *texts, size_t n, int32_t *codes)
     void rk_table_set_applied(rk_table *table, uint64_t applied)
@@ -86,7 +88,11 @@ cdef class _Layout:
         for i, cell in enumerate(given):
             if cell.kind not in KINDS:
                 raise ValueError(f"cells[{i}].kind: expected one of {', '.join(KINDS)}, got {cell.kind!r}")
-            self.cells[<Py_ssize_t>i] = rk_cell(KINDS.index(cell.kind), cell.width, bool(cell.timed))
+            if cell.element not in ELEMENTS:
+                raise ValueError(f"cells[{i}].element: expected one of {', '.join(ELEMENTS)}, got {cell.element!r}")
+            self.cells[<Py_ssize_t>i] = rk_cell(
+                KINDS.index(cell.kind), cell.width, bool(cell.timed), ELEMENTS.index(cell.element)
+            )
 
     def __dealloc__(self):
         free(self.cells)
@@ -104,7 +110,7 @@ cdef class StagedRows:
     cdef rk_table_room _room
     cdef bint _is_held
 
-    def __cinit__(self, TableWriter writer not None, ids, cells, written_ms, keys):
+    def __cinit__(self, TableWriter writer not None, ids, cells, written_ms, keys, bint is_absolute):
         self._writer = writer
         self._given = (tuple(cells), written_ms, keys)
         self._ids = Ids(ids)
@@ -118,6 +124,7 @@ cdef class StagedRows:
         self._batch.n = self._ids.count
         self._batch.writes = self._writes
         self._batch.write_count = count
+        self._batch.is_absolute = is_absolute
         if isinstance(written_ms, np.ndarray):
             self._batch.written_ms = self._times(written_ms, self._batch.n, "written_ms")
         else:
@@ -170,8 +177,10 @@ cdef class StagedRows:
             )
             if <size_t>array_size(given.map_values) != write.value_count:
                 raise ValueError(f"{what}.map_values: expected {write.value_count} elements")
-        if cell.timed and given.times_ms is not None:
+        if given.times_ms is not None:
             write.times_ms = self._times(given.times_ms, write.count, f"{what}.times_ms")
+        if given.clear_times_ms is not None:
+            write.clear_times_ms = self._times(given.clear_times_ms, write.clear_count, f"{what}.clear_times_ms")
         return 0
 
     cdef int _end(self) except -1:
@@ -183,8 +192,10 @@ cdef class StagedRows:
 
     def publish(self):
         self._end()
+        cdef uint64_t late
         with nogil:
-            rk_table_publish(self._writer.table, &self._batch, &self._room)
+            late = rk_table_publish(self._writer.table, &self._batch, &self._room)
+        return late
 
     def drop(self):
         self._end()
@@ -228,9 +239,9 @@ cdef class TableWriter(Table):
     def attach(path, cells, *, max_rows, max_bytes, fingerprint=_ZEROS):
         return _opened(False, path, cells, max_rows, max_bytes, fingerprint, 0)
 
-    def stage(self, ids, cells, written_ms, keys=None):
+    def stage(self, ids, cells, written_ms, keys=None, *, is_absolute=False):
         self.check_open()
-        return StagedRows(self, ids, cells, written_ms, keys)
+        return StagedRows(self, ids, cells, written_ms, keys, is_absolute)
 
     def delete(self, ids):
         self.check_open()

@@ -92,7 +92,7 @@ class Room:
     ) -> StagedRows:
         """Holds room in the table. StoreFullError at its bound of bytes; StoreError for want of disk or memory."""
         try:
-            return self.table.stage(ids, cells, written_ms, keys)
+            return self.table.stage(ids, cells, written_ms, keys, is_absolute=True)
         except TableFullError as error:
             if error.limit == "max_rows":
                 raise StoreFullError(f"{self.entity} has as many rows as a table can have; delete some") from error
