@@ -115,12 +115,11 @@ class EmbeddedStore:
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         self._check_open()
-        now_ms = round(self._clock() * 1000)
-        rejected = value_faults(self._schema.entities[batch.entity], batch, now_ms)
-        cleaned = clean(batch, {rejection.row for rejection in rejected}, now_ms)
+        rejected = value_faults(self._schema.entities[batch.entity], batch, self.categories)
+        cleaned = clean(batch, {rejection.row for rejection in rejected})
         if cleaned.ids:
             room = self._backing.rooms[batch.entity]
-            await self._queue.submit(WriteChange(room, cleaned, now_ms))
+            await self._queue.submit(WriteChange(room, cleaned, round(self._clock() * 1000)))
         return WriteResult(cleaned.written_count, rejected)
 
     async def delete(self, entity: str, ids: Sequence[str]) -> int:

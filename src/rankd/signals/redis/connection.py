@@ -201,11 +201,15 @@ class RedisConnection:
             slots[int(first) : int(last) + 1] = [node] * (int(last) + 1 - int(first))
         self._slots = slots
 
+    async def ready(self, timeout_s: float) -> None:
+        """Knows the nodes. UnavailableError if none of them tells in time."""
+        if None in self._slots:
+            await self._refresh(time.monotonic() + timeout_s)
+
     async def on_each_node(self, command: Command, timeout_s: float) -> list[tuple[Node, Any]]:
         """One command to every node that has slots, and what each replied."""
         deadline = time.monotonic() + timeout_s
-        if None in self._slots:
-            await self._refresh(deadline)
+        await self.ready(timeout_s)
         nodes = self.nodes
         replies = await _all([node.exchange([command], _left(deadline)) for node in nodes])
         return [(node, reply[0]) for node, reply in zip(nodes, replies, strict=True)]
