@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from signals.conformance import CLEAR, FULL, SCHEMA, rows_batch
 
 from rankd.errors import StoreFullError
 from rankd.kernels.table_writer import TableWriter
-from rankd.signals.batches import clean
+from rankd.signals.batches import CleanBatch, clean, keep_rows
 from rankd.signals.categories import CategoryTable, ScratchCategories, intern_in
 from rankd.signals.packing import from_packed, open_row, seal_row, to_packed
-from rankd.signals.values import from_list, row_count, take, to_list
+from rankd.signals.store import ColumnValues, Operation, WriteBatch
+from rankd.signals.values import NO_ROWS, from_list, row_count, take, to_list
 
 ITEM = SCHEMA.entities["item"]
 
@@ -65,25 +67,108 @@ def test_taking_and_packing_values(name: str) -> None:
 
 
 updates = st.dictionaries(st.sampled_from(["price", "tags", "title"]), st.just(CLEAR) | st.integers(0, 9), max_size=3)
+KINDS: dict[str, Any] = {"price": float, "tags": lambda i: [str(i)], "title": str}
+NOW_MS = 1_760_000_000_000
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), updates), max_size=8), st.sets(st.integers(0, 7)))
-def test_clean_is_rows_applied_in_order(rows: list[tuple[str, dict[str, Any]]], rejected: set[int]) -> None:
-    kinds: dict[str, Any] = {"price": float, "tags": lambda i: [str(i)], "title": str}
-    typed = [(id_, {n: v if v is CLEAR else kinds[n](v) for n, v in values.items()}) for id_, values in rows]
-    expected: dict[str, dict[str, Any]] = {}
-    for i, (id_, values) in enumerate(typed):
-        if i not in rejected:
-            expected.setdefault(id_, {}).update(values)
-    cleaned = clean(rows_batch("item", typed), {i for i in rejected if i < len(rows)})
+def spoken(cleaned: CleanBatch) -> dict[str, dict[str, Any]]:
+    """What a clean batch says of each id: value and time by signal."""
     said: dict[str, dict[str, Any]] = {id_: {} for id_ in cleaned.ids}
     assert len(said) == len(cleaned.ids)
+    of_ids = np.broadcast_to(np.asarray(cleaned.times_ms), len(cleaned.ids))
     for column in cleaned.columns:
-        assert np.all(np.diff(column.rows) > 0)
-        for i, value in zip(column.rows.tolist(), to_list(column.values), strict=True):
-            said[cleaned.ids[i]][column.signal] = value
-        for i in column.clear_rows.tolist():
-            assert column.signal not in said[cleaned.ids[i]]
-            said[cleaned.ids[i]][column.signal] = CLEAR
-    assert said == expected
-    assert cleaned.written_count == len([i for i in range(len(rows)) if i not in rejected])
+        for rows, times, values in (
+            (column.rows, column.times_ms, to_list(column.values)),
+            (column.clear_rows, column.clear_times_ms, [CLEAR] * len(column.clear_rows)),
+        ):
+            assert np.all(np.diff(rows) > 0)
+            times = of_ids[rows] if times is None else times
+            for i, value, time in zip(rows.tolist(), values, times.tolist(), strict=True):
+                assert column.signal not in said[cleaned.ids[i]]
+                said[cleaned.ids[i]][column.signal] = (value, time)
+    return said
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), updates, st.integers(-3, 3)), max_size=8),
+    st.sets(st.integers(0, 7)),
+    st.booleans(),
+)
+def test_clean_is_rows_applied_in_order(
+    rows: list[tuple[str, dict[str, Any], int]], rejected: set[int], has_times: bool
+) -> None:
+    """Without times the last row wins, with times the latest."""
+    rejected = {i for i in rejected if i < len(rows)}
+    typed = [(id_, {n: v if v is CLEAR else KINDS[n](v) for n, v in values.items()}) for id_, values, _ in rows]
+    expected: dict[str, dict[str, Any]] = {}
+    latest: dict[str, int] = {}
+    late = 0
+    for i, (id_, values) in enumerate(typed):
+        if i in rejected:
+            continue
+        time = NOW_MS + rows[i][2] * has_times
+        known = expected.setdefault(id_, {})
+        latest[id_] = max(time, latest.get(id_, 0))
+        for name, value in values.items():
+            if name in known and known[name][1] > time:
+                late += 1
+            else:
+                known[name] = (value, time)
+    batch = rows_batch("item", typed)
+    if has_times:
+        batch = replace(batch, event_ms=np.array([NOW_MS + offset for _, _, offset in rows], np.int64))
+    cleaned = clean(batch, rejected, NOW_MS)
+    assert spoken(cleaned) == expected
+    assert dict(zip(cleaned.ids, np.broadcast_to(cleaned.times_ms, len(cleaned.ids)).tolist(), strict=True)) == latest
+    assert (cleaned.written_count, cleaned.late_count) == (len(rows) - len(rejected), late)
+
+
+def test_times_of_values_go_with_them_and_nan_clears_at_its_time() -> None:
+    i64 = lambda *numbers: np.array(numbers, np.int64)  # noqa: E731
+    column = ColumnValues(
+        "price",
+        i64(0, 2, 3),
+        np.array([1, np.nan, 3], np.float32),
+        i64(1),
+        times_ms=i64(5, 6, 7),
+        clear_times_ms=i64(9),
+    )
+    batch = WriteBatch("item", ["a", "b", "c", "d"], [column], i64(10, 10, 10, 10))
+    assert spoken(clean(batch, (), NOW_MS)) == {
+        "a": {"price": (1.0, 5)}, "b": {"price": (CLEAR, 9)}, "c": {"price": (CLEAR, 6)}, "d": {"price": (3.0, 7)}
+    }  # fmt: skip
+    batch = replace(batch, ids=["a", "b", "b", "a"])
+    assert spoken(clean(batch, (), NOW_MS)) == {"a": {"price": (3.0, 7)}, "b": {"price": (CLEAR, 9)}}
+    column = replace(column, clear_times_ms=None)
+    batch = replace(batch, ids=["a", "b", "c", "a"], columns=[column])
+    assert spoken(clean(batch, {2}, NOW_MS)) == {"a": {"price": (3.0, 7)}, "b": {"price": (CLEAR, 10)}}
+
+
+def test_what_is_added_is_all_kept() -> None:
+    rows = np.arange(4)
+    column = ColumnValues("heat", rows, np.array([1.0, 2.0, 3.0, 4.0]), NO_ROWS, Operation.ADD)
+    batch = WriteBatch("item", ["a", "b", "a", "c"], [column], np.array([40, 30, 20, 10]))
+    cleaned = clean(batch, {1}, NOW_MS)
+    (added,) = cleaned.added
+    assert (list(cleaned.ids), cleaned.columns) == (["a", "c"], [])
+    assert (added.rows.tolist(), added.times_ms.tolist()) == ([0, 0, 1], [40, 20, 10])
+    assert to_list(added.amounts) == [1.0, 3.0, 4.0]
+    (added,) = clean(replace(batch, ids=["a", "b", "d", "c"], event_ms=None), (), NOW_MS).added
+    assert added.times_ms.tolist() == [NOW_MS] * 4
+    (added,) = clean(replace(batch, columns=[replace(column, times_ms=rows)]), (), NOW_MS).added
+    assert (added.rows.tolist(), added.times_ms.tolist()) == ([0, 1, 0, 2], [0, 1, 2, 3])
+
+
+@given(st.lists(st.booleans(), min_size=6, max_size=6))
+def test_keeping_some_rows(kept: list[bool]) -> None:
+    columns = [
+        ColumnValues("price", np.array([0, 2, 4]), np.array([1, 2, 3], np.float32), np.array([1, 5]),
+                     times_ms=np.array([5, 6, 7]), clear_times_ms=np.array([8, 9])),
+        ColumnValues("tags", np.array([3]), from_list(ITEM.signals["tags"], [["x", "y"]]), NO_ROWS),
+    ]  # fmt: skip
+    batch = WriteBatch("item", list("abcdef"), columns, np.arange(6), "w", list("uvwxyz"))
+    some = keep_rows(batch, np.array(kept))
+    assert (list(some.ids), some.write_id) == ([c for c, k in zip("abcdef", kept, strict=True) if k], "w")
+    assert "".join(some.event_ids or ()) == "".join(c for c, k in zip("uvwxyz", kept, strict=True) if k)
+    everything = spoken(clean(batch, (), NOW_MS))
+    assert spoken(clean(some, (), NOW_MS)) == {id_: everything[id_] for id_ in some.ids}

@@ -122,7 +122,7 @@ async def test_a_faulty_value_rejects_its_row(kept: SignalKeeper, id_: str, colu
     raw = await Raw.greeted(kept._path)
     answer = await raw.ask(Write(7, "item", [id_], [column]))
     assert (answer.number, answer.count, answer.late_count, answer.repeated) == (7, 0, 0, [])
-    [(row, _, description)] = answer.rejected
+    [(row, _, description, _)] = answer.rejected
     assert row == 0
     assert words in description
     assert await raw.ask(Count(8)) == Counts(8, {"item": 0, "user": 0})

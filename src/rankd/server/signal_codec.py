@@ -7,13 +7,27 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankd.errors import Reason, RequestError, Violation
 from rankd.limits import RequestLimits
 from rankd.ranking.wording import quoted, unknown_name
+from rankd.signals.accumulate import bucket_ms
+from rankd.signals.batches import keep_rows
 from rankd.signals.check import check_batch
-from rankd.signals.store import ColumnValues, MapValues, Rejection, SetValues, StoredRows, Values, WriteBatch
-from rankd.signals.values import NO_ROWS, take
+from rankd.signals.store import (
+    ColumnValues,
+    ListValues,
+    MapValues,
+    Operation,
+    Rejection,
+    SetValues,
+    StoredRows,
+    Values,
+    WindowValues,
+    WriteBatch,
+)
+from rankd.signals.values import NO_ROWS, empty
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
 from rankd.types.text import stored_ids
 from rankd.v1 import signals_pb2 as pb
@@ -28,10 +42,35 @@ FIELDS: Final = {
     SignalKind.EMBEDDING: "embeddings",
     SignalKind.SET: "sets",
     SignalKind.MAP: "maps",
+    SignalKind.COUNTER: "doubles",
+    SignalKind.WINDOW: "windows",
+    SignalKind.LIST: "lists",
+    SignalKind.RATIO: "floats",
 }
-"""The field of SignalColumn.values that a kind travels in."""
+"""The field of SignalColumn.values that a kind travels in; a ratio only to the client."""
 
-_SHAPE_PATH = re.compile(r"(columns\[(\d+)\])\.(values|lengths)")
+_ADDED: Final = {
+    SignalKind.COUNTER: "doubles",
+    SignalKind.WINDOW: "doubles",
+    SignalKind.MAP: "maps",
+    SignalKind.LIST: "strings",
+}
+"""The same of what is added."""
+
+_RAGGED: Final = frozenset({SignalKind.SET, SignalKind.MAP, SignalKind.WINDOW, SignalKind.LIST})
+
+_OPERATIONS: Final = {
+    pb.OPERATION_UNSPECIFIED: Operation.SET,
+    pb.OPERATION_SET: Operation.SET,
+    pb.OPERATION_ADD: Operation.ADD,
+}
+
+_SHAPE_PATH = re.compile(r"(columns\[(\d+)\])\.(values|lengths|counts|unix_millis)")
+_INNER: Final = {
+    ("timestamps", "values"): "unix_millis",
+    ("windows", "values"): "lengths",
+    ("lists", "values"): "lengths",
+}
 
 
 def find_entity(schema: Schema, name: str) -> Entity:
@@ -54,8 +93,13 @@ def decode_batch(request: pb.WriteSignalsRequest, schema: Schema, limits: Reques
     entity = find_entity(schema, request.entity)
     check_row_count(len(request.ids), limits)
     ids = list(request.ids)
-    columns = [_decode_column(column, entity, len(ids), f"columns[{i}]") for i, column in enumerate(request.columns)]
-    batch = WriteBatch(entity.name, stored_ids(entity.name, ids), columns)
+    every_row = np.arange(len(ids), dtype=np.int64)
+    columns = [_decode_column(column, entity, every_row, f"columns[{i}]") for i, column in enumerate(request.columns)]
+    event_ms = np.array(request.unix_millis, np.int64) if request.unix_millis else None
+    if event_ms is not None and len(event_ms) == 1:
+        event_ms = np.full(len(ids), event_ms[0])
+    event_ids = list(request.event_ids) if request.event_ids else None
+    batch = WriteBatch(entity.name, stored_ids(entity.name, ids), columns, event_ms, request.write_id, event_ids)
     try:
         check_batch(schema, batch)
     except RequestError as error:
@@ -69,34 +113,58 @@ def _as_sent(violation: Violation, request: pb.WriteSignalsRequest) -> Violation
     if match is None:
         return violation
     column, position, inner = match.groups()
-    kind = request.columns[int(position)].WhichOneof("values")
-    inner = "unix_millis" if kind == "timestamps" else inner
-    return Violation(f"{column}.{kind}.{inner}", violation.expected, violation.got)
+    kind = request.columns[int(position)].WhichOneof("values") or ""
+    if inner == "unix_millis" and "per member" not in violation.expected:
+        return violation
+    return Violation(f"{column}.{kind}.{_INNER.get((kind, inner), inner)}", violation.expected, violation.got)
 
 
-def _decode_column(column: pb.SignalColumn, entity: Entity, rows: int, path: str) -> ColumnValues:
+def _decode_column(column: pb.SignalColumn, entity: Entity, every_row: NDArray[np.int64], path: str) -> ColumnValues:
     signal = entity.signals.get(column.signal)
     if signal is None:
         raise unknown_name(Reason.UNKNOWN_NAME, f"{path}.signal", list(entity.signals), column.signal)
+    operation = _operation(column, signal, path)
+    field = (_ADDED if operation is Operation.ADD else FIELDS)[signal.kind]
     clear_rows = np.array(column.clear_rows, np.int64)
     sent = column.WhichOneof("values")
     if sent is None:
         if column.rows:
-            raise RequestError.one(Reason.INVALID_FIELD, path, f"{FIELDS[signal.kind]} for its rows", "no values")
-        return ColumnValues(signal.name, NO_ROWS, _no_values(signal), clear_rows)
-    if sent != FIELDS[signal.kind]:
-        raise RequestError.one(
-            Reason.WRONG_TYPE,
-            path,
-            f"{FIELDS[signal.kind]} for signal {entity.name}.{signal.name} of type {signal.type_name}",
-            sent,
-        )
+            raise RequestError.one(Reason.INVALID_FIELD, path, f"{field} for its rows", "no values")
+        return ColumnValues(signal.name, NO_ROWS, _no_values(signal, operation), clear_rows, operation)
+    if sent != field:
+        what = f"{field} for signal {entity.name}.{signal.name} of type {signal.type_name}"
+        beside = " and OPERATION_ADD" if operation is Operation.ADD else ""
+        raise RequestError.one(Reason.WRONG_TYPE, path, what + beside, sent)
     if len(clear_rows) and not column.rows:
         raise RequestError.one(
             Reason.INVALID_FIELD, f"{path}.rows", "explicit rows beside values and clear_rows", "none"
         )
-    positions = np.array(column.rows, np.int64) if column.rows else np.arange(rows, dtype=np.int64)
-    return ColumnValues(signal.name, positions, _decode_values(column, signal, path), clear_rows)
+    positions = np.array(column.rows, np.int64) if column.rows else every_row
+    times = np.array(column.unix_millis, np.int64) if column.unix_millis else None
+    values = _decode_amounts(column, signal) if operation is Operation.ADD else _decode_values(column, signal, path)
+    return ColumnValues(signal.name, positions, values, clear_rows, operation, times)
+
+
+def _operation(column: pb.SignalColumn, signal: Signal, path: str) -> Operation:
+    """What the column does. RequestError if its signal cannot be written, or not so."""
+    if not signal.is_stored:
+        expected = f"a signal that is stored; {signal.name} is computed from {' and '.join(signal.ratio_of or ())}"
+        raise RequestError.one(Reason.WRONG_TYPE, f"{path}.signal", expected, quoted(signal.name))
+    operation = _OPERATIONS.get(column.operation)
+    if operation is None or (operation is Operation.ADD and signal.kind not in _ADDED):
+        known = "OPERATION_SET" + (" or OPERATION_ADD" if signal.kind in _ADDED else f" for {signal.type_name}")
+        got = "OPERATION_ADD" if operation is Operation.ADD else str(column.operation)
+        raise RequestError.one(Reason.INVALID_FIELD, f"{path}.operation", known, got)
+    return operation
+
+
+def _decode_amounts(column: pb.SignalColumn, signal: Signal) -> Values:
+    match signal.kind:
+        case SignalKind.MAP:
+            return _decode_maps(column.maps)
+        case SignalKind.LIST:
+            return list(column.strings.values)
+    return np.array(column.doubles.values, np.float64)
 
 
 def _decode_values(column: pb.SignalColumn, signal: Signal, path: str) -> Values:
@@ -107,17 +175,39 @@ def _decode_values(column: pb.SignalColumn, signal: Signal, path: str) -> Values
             return np.array(column.ints.values, np.int64)
         case SignalKind.BOOL:
             return np.array(column.bools.values, np.bool_)
-        case SignalKind.CATEGORY | SignalKind.STRING:
-            return list(column.strings.values)
         case SignalKind.TIMESTAMP:
             return np.array(column.timestamps.unix_millis, np.int64)
         case SignalKind.SET:
             return SetValues(list(column.sets.values), np.array(column.sets.lengths, np.int64))
         case SignalKind.MAP:
-            maps = column.maps
-            return MapValues(list(maps.keys), np.array(maps.values, np.float32), np.array(maps.lengths, np.int64))
+            return _decode_maps(column.maps)
         case SignalKind.EMBEDDING:
             return _decode_embeddings(column.embeddings, signal, f"{path}.embeddings")
+        case SignalKind.COUNTER:
+            return np.array(column.doubles.values, np.float64)
+        case SignalKind.WINDOW:
+            return _decode_windows(column.windows, signal, f"{path}.windows")
+        case SignalKind.LIST:
+            lists = column.lists
+            times = np.array(lists.unix_millis, np.int64)
+            return ListValues(list(lists.values), times, np.array(lists.lengths, np.int64))
+    return list(column.strings.values)
+
+
+def _decode_maps(maps: pb.MapValues) -> MapValues:
+    return MapValues(list(maps.keys), np.array(maps.values, np.float32), np.array(maps.lengths, np.int64))
+
+
+def _decode_windows(sent: pb.WindowValues, signal: Signal, path: str) -> WindowValues:
+    """RequestError for a start that is no multiple of the signal's bucket, or has no number."""
+    length = bucket_ms(signal)
+    starts = np.array(sent.bucket_unix_millis, np.int64)
+    bad = np.flatnonzero((starts % length != 0) | (starts < 0) | (starts // length > np.iinfo(np.int32).max))
+    if len(bad):
+        field = f"{path}.bucket_unix_millis[{bad[0]}]"
+        raise RequestError.one(Reason.INVALID_FIELD, field, f"a multiple of {length} from 0 on", f"{starts[bad[0]]}")
+    buckets = (starts // length).astype(np.int32)
+    return WindowValues(buckets, np.array(sent.counts, np.float32), np.array(sent.lengths, np.int64))
 
 
 def _decode_embeddings(sent: pb.EmbeddingValues, signal: Signal, path: str) -> Values:
@@ -132,8 +222,10 @@ def _decode_embeddings(sent: pb.EmbeddingValues, signal: Signal, path: str) -> V
     return np.array(sent.values, np.float32).reshape(-1, signal.dimension)
 
 
-def _no_values(signal: Signal) -> Values:
-    return _decode_values(pb.SignalColumn(embeddings=pb.EmbeddingValues(dimension=signal.dimension)), signal, "")
+def _no_values(signal: Signal, operation: Operation) -> Values:
+    if operation is Operation.ADD:
+        return _decode_amounts(pb.SignalColumn(), signal)
+    return empty(signal)
 
 
 def split_long_ids(batch: WriteBatch, max_id_bytes: int) -> tuple[WriteBatch, list[int], list[Rejection]]:
@@ -148,35 +240,29 @@ def split_long_ids(batch: WriteBatch, max_id_bytes: int) -> tuple[WriteBatch, li
     ]
     if not rejected:
         return batch, [], []
-    kept = np.flatnonzero(np.array(sizes) <= max_id_bytes)
-    new_row = np.full(len(sizes), -1, np.int64)
-    new_row[kept] = np.arange(len(kept))
-    columns = []
-    for column in batch.columns:
-        of_kept = np.flatnonzero(new_row[column.rows] >= 0)
-        cleared = new_row[column.clear_rows]
-        columns.append(
-            ColumnValues(
-                column.signal, new_row[column.rows[of_kept]], take(column.values, of_kept), cleared[cleared >= 0]
-            )
-        )
-    positions: list[int] = kept.tolist()
-    return WriteBatch(batch.entity, [batch.ids[i] for i in positions], columns), positions, rejected
+    is_kept = np.array(sizes) <= max_id_bytes
+    return keep_rows(batch, is_kept), np.flatnonzero(is_kept).tolist(), rejected
 
 
 def rejection_path(batch: WriteBatch, rejection: Rejection, entity: Entity) -> str:
     """Where in the request a rejected row's fault is: "columns[2].floats.values[17]", or "ids[3]"."""
+    row = rejection.row
     if not rejection.signal:
-        return f"ids[{rejection.row}]"
+        at_once = batch.event_ms is not None and rejection.part == "time"
+        return f"unix_millis[{row}]" if at_once else f"{'event_ids' if rejection.part else 'ids'}[{row}]"
     i = next(i for i, column in enumerate(batch.columns) if column.signal == rejection.signal)
-    kind = entity.signals[rejection.signal].kind
-    at = int(np.searchsorted(batch.columns[i].rows, rejection.row))
-    if kind in (SignalKind.SET, SignalKind.MAP):
-        return f"columns[{i}].{FIELDS[kind]}.lengths[{at}]"
-    if kind is SignalKind.EMBEDDING:
-        at *= entity.signals[rejection.signal].dimension
-    inner = "unix_millis" if kind is SignalKind.TIMESTAMP else "values"
-    return f"columns[{i}].{FIELDS[kind]}.{inner}[{at}]"
+    column, signal = batch.columns[i], entity.signals[rejection.signal]
+    at = int(np.searchsorted(column.rows, row))
+    if rejection.part == "time":
+        return f"columns[{i}].unix_millis[{at}]"
+    is_added = column.operation is Operation.ADD
+    field = (_ADDED if is_added else FIELDS)[signal.kind]
+    if signal.kind in _RAGGED and not (is_added and signal.kind is not SignalKind.MAP):
+        return f"columns[{i}].{field}.lengths[{at}]"
+    if signal.kind is SignalKind.EMBEDDING:
+        at *= signal.dimension
+    inner = "unix_millis" if signal.kind is SignalKind.TIMESTAMP else "values"
+    return f"columns[{i}].{field}.{inner}[{at}]"
 
 
 def encode_rows(ids: Sequence[str], stored: StoredRows, entity: Entity) -> pb.GetSignalsResponse:
@@ -194,9 +280,17 @@ def encode_rows(ids: Sequence[str], stored: StoredRows, entity: Entity) -> pb.Ge
 def encode_column(column: ColumnValues, signal: Signal) -> pb.SignalColumn:
     """A column as it is sent, in either direction."""
     message = pb.SignalColumn(signal=column.signal, rows=column.rows.tolist(), clear_rows=column.clear_rows.tolist())
-    values = column.values
+    if column.operation is Operation.ADD:
+        message.operation = pb.OPERATION_ADD
     if not len(column.rows):
         return message
+    if column.times_ms is not None:
+        message.unix_millis.extend(column.times_ms.tolist())
+    _encode_values(message, column.values, signal)
+    return message
+
+
+def _encode_values(message: pb.SignalColumn, values: Values, signal: Signal) -> None:
     if isinstance(values, SetValues):
         message.sets.values.extend(values.members)
         message.sets.lengths.extend(values.lengths.tolist())
@@ -204,6 +298,15 @@ def encode_column(column: ColumnValues, signal: Signal) -> pb.SignalColumn:
         message.maps.keys.extend(values.keys)
         message.maps.values.extend(values.values.tolist())
         message.maps.lengths.extend(values.lengths.tolist())
+    elif isinstance(values, WindowValues):
+        starts = values.buckets.astype(np.int64) * bucket_ms(signal)
+        message.windows.bucket_unix_millis.extend(starts.tolist())
+        message.windows.counts.extend(values.counts.tolist())
+        message.windows.lengths.extend(values.lengths.tolist())
+    elif isinstance(values, ListValues):
+        message.lists.values.extend(values.members)
+        message.lists.unix_millis.extend(values.times_ms.tolist())
+        message.lists.lengths.extend(values.lengths.tolist())
     elif not isinstance(values, np.ndarray):
         message.strings.values.extend(values)
     elif signal.kind is SignalKind.EMBEDDING:
@@ -211,9 +314,10 @@ def encode_column(column: ColumnValues, signal: Signal) -> pb.SignalColumn:
         message.embeddings.values.extend(values.ravel().tolist())
     elif signal.kind is SignalKind.TIMESTAMP:
         message.timestamps.unix_millis.extend(values.tolist())
+    elif values.dtype == np.float64:
+        message.doubles.values.extend(values.tolist())
     else:
         getattr(message, FIELDS[signal.kind]).values.extend(values.tolist())
-    return message
 
 
 def check_signal_names(names: Sequence[str], entity: Entity) -> list[str]:

@@ -73,9 +73,7 @@ class SignalService:
             response.written_count = result.written_count
             response.late_count = result.late_count
             response.repeated_count = result.repeated_count
-            rejected += [
-                Rejection(positions[r.row] if positions else r.row, r.signal, r.description) for r in result.rejected
-            ]
+            rejected += [dataclasses.replace(r, row=positions[r.row] if positions else r.row) for r in result.rejected]
         entity = self.store.schema.entities[checked.batch.entity]
         for rejection in sorted(rejected, key=lambda r: r.row):
             path = codec.rejection_path(checked.batch, rejection, entity)

@@ -111,9 +111,14 @@ def decay(elapsed_ms: NDArray[np.int64], half_life_s: float) -> NDArray[np.float
 
 def bucket_of(signal: Signal, times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers of the buckets that times fall in."""
-    assert signal.bucket_s is not None
-    numbers: NDArray[np.int64] = times_ms // round(signal.bucket_s * 1000)
+    numbers: NDArray[np.int64] = times_ms // bucket_ms(signal)
     return numbers
+
+
+def bucket_ms(signal: Signal) -> int:
+    """How long the buckets of a windowed counter are."""
+    assert signal.bucket_s is not None
+    return round(signal.bucket_s * 1000)
 
 
 def bucket_count(signal: Signal) -> int:

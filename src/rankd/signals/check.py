@@ -4,16 +4,48 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import Reason, RequestError, Violation
-from rankd.limits import HARD_MAX_ID_BYTES, MAX_CATEGORY_BYTES, MAX_SET_MEMBERS, MAX_STRING_BYTES
-from rankd.signals.categories import CategoryTable
-from rankd.signals.store import ColumnValues, MapValues, Rejection, SetValues, Values, WriteBatch
-from rankd.signals.values import DTYPES, I64_MISSING, row_count
-from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.limits import (
+    HARD_MAX_ID_BYTES,
+    MAX_CATEGORY_BYTES,
+    MAX_EVENT_AHEAD_MS,
+    MAX_SET_MEMBERS,
+    MAX_STRING_BYTES,
+    MAX_WINDOW_BUCKETS,
+    MAX_WRITE_ID_BYTES,
+)
+from rankd.signals.accumulate import ADDABLE, F32_MAX, bucket_ms
+from rankd.signals.store import (
+    ColumnValues,
+    ListValues,
+    MapValues,
+    Operation,
+    Rejection,
+    SetValues,
+    Values,
+    WindowValues,
+    WriteBatch,
+)
+from rankd.signals.values import DTYPES, I64_MISSING, RAGGED, element_count, owners, row_count
+from rankd.types.schema import Element, Entity, Schema, Signal, SignalKind
+
+_F16_MAX = 65_504.0
+_MOST_UTF8_BYTES = 4
+"""UTF-8 bytes of a character, at most."""
+
+_RAGGED_TYPES = {
+    SignalKind.SET: SetValues,
+    SignalKind.MAP: MapValues,
+    SignalKind.WINDOW: WindowValues,
+    SignalKind.LIST: ListValues,
+}
+
+Faults = list[tuple[int, str]]
 
 
 def check_batch(schema: Schema, batch: WriteBatch) -> None:
@@ -26,6 +58,9 @@ def check_batch(schema: Schema, batch: WriteBatch) -> None:
         raise RequestError.one(
             Reason.UNKNOWN_NAME, "entity", f"one of {_names(schema.entities)}", _quoted(batch.entity)
         )
+    fault = _batch_fault(batch)
+    if fault is not None:
+        raise RequestError.one(*fault)
     seen: set[str] = set()
     for i, column in enumerate(batch.columns):
         signal = entity.signals.get(column.signal)
@@ -55,104 +90,240 @@ def _quoted(text: str) -> str:
     return f'"{text[:64]}"'
 
 
-def _shape_fault(signal: Signal, column: ColumnValues, rows: int) -> tuple[Reason, str, str, str] | None:
-    if not _has_type(signal, column.values):
-        return Reason.WRONG_TYPE, "values", f"{signal.type_name} for {signal.name}", _type_name(column.values)
-    for field, positions in (("rows", column.rows), ("clear_rows", column.clear_rows)):
-        if len(positions) and (positions[0] < 0 or positions[-1] >= rows or bool(np.any(np.diff(positions) <= 0))):
-            return Reason.INVALID_FIELD, field, f"rising positions below {rows}", "others"
-    if len(np.intersect1d(column.rows, column.clear_rows, assume_unique=True)):
-        return Reason.INVALID_FIELD, "clear_rows", "positions that are not in rows", "one that is"
-    values = column.values
-    if row_count(values) != len(column.rows):
-        return Reason.LENGTH_MISMATCH, "values", f"{len(column.rows)} rows of values", f"{row_count(values)}"
-    if isinstance(values, SetValues | MapValues):
-        elements = len(values.members if isinstance(values, SetValues) else values.keys)
-        if bool(np.any(values.lengths < 0)) or int(values.lengths.sum()) != elements:
-            return Reason.LENGTH_MISMATCH, "lengths", f"lengths that sum to {elements}", f"{int(values.lengths.sum())}"
-        if isinstance(values, MapValues) and len(values.values) != elements:
-            return Reason.LENGTH_MISMATCH, "values", f"{elements} values, one per key", f"{len(values.values)}"
+def _batch_fault(batch: WriteBatch) -> tuple[Reason, str, str, str] | None:
+    size = len(batch.write_id.encode(errors="replace"))
+    if size > MAX_WRITE_ID_BYTES:
+        return Reason.LIMIT_EXCEEDED, "write_id", f"at most {MAX_WRITE_ID_BYTES} bytes", f"{size}"
+    for field, given in (("unix_millis", batch.event_ms), ("event_ids", batch.event_ids)):
+        if given is not None and len(given) != len(batch.ids):
+            return Reason.LENGTH_MISMATCH, field, f"{len(batch.ids)}, one per id", f"{len(given)}"
     return None
 
 
-def _has_type(signal: Signal, values: Values) -> bool:
-    if signal.kind in DTYPES:
-        shape = (signal.dimension,) if signal.kind is SignalKind.EMBEDDING else ()
-        return isinstance(values, np.ndarray) and values.dtype == DTYPES[signal.kind] and values.shape[1:] == shape
-    if signal.kind is SignalKind.SET:
-        return isinstance(values, SetValues)
-    if signal.kind is SignalKind.MAP:
-        return isinstance(values, MapValues)
-    return not isinstance(values, np.ndarray | SetValues | MapValues)
+def _operation_fault(signal: Signal, column: ColumnValues) -> tuple[Reason, str, str, str] | None:
+    if not signal.is_stored:
+        return Reason.WRONG_TYPE, "values", f"nothing for {signal.name}, which is computed from others", "a column"
+    if column.operation is not Operation.ADD:
+        return None
+    if signal.kind not in ADDABLE:
+        return Reason.INVALID_FIELD, "operation", f"OPERATION_SET for {signal.type_name}", "OPERATION_ADD"
+    if len(column.clear_rows):
+        return Reason.INVALID_FIELD, "clear_rows", "none beside OPERATION_ADD", f"{len(column.clear_rows)}"
+    return None
+
+
+def _shape_fault(signal: Signal, column: ColumnValues, rows: int) -> tuple[Reason, str, str, str] | None:
+    fault = _operation_fault(signal, column)
+    if fault is not None:
+        return fault
+    if not _has_type(signal, column):
+        of_signal = f"{_shape_name(signal, column.operation)} for {signal.name}"
+        return Reason.WRONG_TYPE, "values", of_signal, _type_name(column.values)
+    for field, positions in (("rows", column.rows), ("clear_rows", column.clear_rows)):
+        if len(positions) and not (positions[0] >= 0 and positions[-1] < rows and _is_rising(positions)):
+            return Reason.INVALID_FIELD, field, f"rising positions below {rows}", "others"
+    if len(column.clear_rows) and len(np.intersect1d(column.rows, column.clear_rows, assume_unique=True)):
+        return Reason.INVALID_FIELD, "clear_rows", "positions that are not in rows", "one that is"
+    for times, positions in ((column.times_ms, column.rows), (column.clear_times_ms, column.clear_rows)):
+        if times is not None and len(times) != len(positions):
+            return Reason.LENGTH_MISMATCH, "unix_millis", f"{len(positions)} times, one per value", f"{len(times)}"
+    values = column.values
+    if row_count(values) != len(column.rows):
+        return Reason.LENGTH_MISMATCH, "values", f"{len(column.rows)} rows of values", f"{row_count(values)}"
+    return _ragged_fault(values) if isinstance(values, RAGGED) else None
+
+
+def _ragged_fault(
+    values: SetValues | MapValues | WindowValues | ListValues,
+) -> tuple[Reason, str, str, str] | None:
+    elements = element_count(values)
+    if bool(np.any(values.lengths < 0)) or int(values.lengths.sum()) != elements:
+        return Reason.LENGTH_MISMATCH, "lengths", f"lengths that sum to {elements}", f"{int(values.lengths.sum())}"
+    beside = len(
+        values.values
+        if isinstance(values, MapValues)
+        else values.counts
+        if isinstance(values, WindowValues)
+        else values.times_ms
+        if isinstance(values, ListValues)
+        else values.members
+    )
+    if beside != elements:
+        field, what = {
+            MapValues: ("values", "values, one per key"),
+            WindowValues: ("counts", "counts, one per bucket"),
+        }.get(type(values), ("unix_millis", "times, one per member"))
+        return Reason.LENGTH_MISMATCH, field, f"{elements} {what}", f"{beside}"
+    return None
+
+
+def _is_rising(positions: NDArray[np.int64]) -> bool:
+    return bool((positions[1:] > positions[:-1]).all())
+
+
+def _has_type(signal: Signal, column: ColumnValues) -> bool:
+    values, kind = column.values, signal.kind
+    if column.operation is Operation.ADD and kind is not SignalKind.MAP:
+        if kind is SignalKind.LIST:
+            return not isinstance(values, (np.ndarray, *RAGGED))
+        return isinstance(values, np.ndarray) and values.dtype == np.float64 and values.ndim == 1
+    if kind in DTYPES:
+        shape = (signal.dimension,) if kind is SignalKind.EMBEDDING else ()
+        return isinstance(values, np.ndarray) and values.dtype == DTYPES[kind] and values.shape[1:] == shape
+    if kind in _RAGGED_TYPES:
+        return isinstance(values, _RAGGED_TYPES[kind])
+    return not isinstance(values, (np.ndarray, *RAGGED))
+
+
+def _shape_name(signal: Signal, operation: Operation) -> str:
+    if operation is Operation.ADD and signal.kind is not SignalKind.MAP:
+        return "one member a row" if signal.kind is SignalKind.LIST else "float64 amounts"
+    return signal.type_name
 
 
 def _type_name(values: Values) -> str:
     if isinstance(values, np.ndarray):
         return f"{values.dtype.name}" + (f" of dimension {values.shape[1]}" if values.ndim == 2 else "")
-    return {SetValues: "set", MapValues: "map"}.get(type(values), "strings")
+    names = {SetValues: "set", MapValues: "map", WindowValues: "windowed_counter", ListValues: "list"}
+    return names.get(type(values), "strings")
 
 
-def value_faults(entity: Entity, batch: WriteBatch, categories: CategoryTable) -> list[Rejection]:
-    """The rows that must not be written, by position; of each row the first fault in column order."""
+def value_faults(entity: Entity, batch: WriteBatch, now_ms: int) -> list[Rejection]:
+    """The rows that must not be written, by position; of each row the first fault in column order. `now_ms`: the clock,
+    which times may be ahead of by MAX_EVENT_AHEAD_MS."""
     faults: dict[int, Rejection] = {}
     for row, fault in _text_faults(batch.ids, HARD_MAX_ID_BYTES, least=1):
         faults[row] = Rejection(row, "", fault)
+    if batch.event_ids is not None:
+        for row, fault in _text_faults(batch.event_ids, MAX_WRITE_ID_BYTES, least=0):
+            faults.setdefault(row, Rejection(row, "", fault, "event_id"))
+    if batch.event_ms is not None:
+        for row, fault in _time_faults(batch.event_ms, now_ms):
+            faults.setdefault(row, Rejection(row, "", fault, "time"))
     for column in batch.columns:
-        for i, fault in _column_faults(entity.signals[column.signal].kind, column.values, categories):
+        signal = entity.signals[column.signal]
+        for i, fault in _column_faults(signal, column, now_ms):
             row = int(column.rows[i])
             faults.setdefault(row, Rejection(row, column.signal, fault))
-    return [faults[row] for row in sorted(faults)]
+        for times, rows in ((column.times_ms, column.rows), (column.clear_times_ms, column.clear_rows)):
+            for i, fault in () if times is None else _time_faults(times, now_ms):
+                row = int(rows[i])
+                faults.setdefault(row, Rejection(row, column.signal, fault, "time"))
+    return [faults[row] for row in sorted(faults)] if faults else []
 
 
-def _column_faults(kind: SignalKind, values: Values, categories: CategoryTable) -> list[tuple[int, str]]:
+def _column_faults(signal: Signal, column: ColumnValues, now_ms: int) -> Faults:
     """Faulty rows of one column and why. A row may come more than once."""
+    values = column.values
     if isinstance(values, np.ndarray):
-        return _array_faults(kind, values)
+        return _amount_faults(values) if column.operation is Operation.ADD else _array_faults(signal, values)
     if isinstance(values, SetValues):
-        return _length_faults(values.lengths, "members") + _owned(
-            values.lengths, _category_faults(values.members, categories)
+        return _length_faults(values.lengths, MAX_SET_MEMBERS, "members") + _owned(
+            values.lengths, _text_faults(values.members, MAX_CATEGORY_BYTES, least=0)
         )
     if isinstance(values, MapValues):
         return (
-            _length_faults(values.lengths, "keys")
-            + _owned(values.lengths, _category_faults(values.keys, categories))
+            _length_faults(values.lengths, MAX_SET_MEMBERS, "keys")
+            + _owned(values.lengths, _text_faults(values.keys, MAX_CATEGORY_BYTES, least=0))
             + _owned(values.lengths, _number_faults(values.values))
-            + _repeated_keys(values)
+            + _repeats(values.keys, values.lengths, "keys")
         )
-    if kind is SignalKind.CATEGORY:
-        return _category_faults(values, categories)
-    return _text_faults(values, MAX_STRING_BYTES, least=0)
+    if isinstance(values, WindowValues):
+        return _window_faults(signal, values, now_ms)
+    if isinstance(values, ListValues):
+        return _list_faults(signal, values, now_ms)
+    return _text_faults(values, MAX_STRING_BYTES if signal.kind is SignalKind.STRING else MAX_CATEGORY_BYTES, least=0)
 
 
 def _array_faults(
-    kind: SignalKind, values: NDArray[np.float32] | NDArray[np.int64] | NDArray[np.bool_]
-) -> list[tuple[int, str]]:
-    if kind is SignalKind.F32:
-        bad = np.flatnonzero(np.isinf(values))
-        return [(int(i), f"expected a finite number, or NaN to clear, got {float(values[i])}") for i in bad]
+    signal: Signal, values: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_]
+) -> Faults:
+    kind = signal.kind
+    if kind in (SignalKind.F32, SignalKind.COUNTER):
+        infinite = np.isinf(values)
+        if not infinite.any():
+            return []
+        bad = np.flatnonzero(infinite).tolist()
+        return [(i, f"expected a finite number, or NaN to clear, got {float(values[i])}") for i in bad]
     if kind is SignalKind.EMBEDDING:
-        finite = np.isfinite(values)
-        bad = np.flatnonzero(~finite.all(axis=1))
-        return [
-            (int(i), f"expected finite numbers, got {float(values[i, j])} at [{j}]")
-            for i, j in zip(bad.tolist(), np.argmin(finite[bad], axis=1).tolist(), strict=True)
-        ]
+        return _embedding_faults(signal, cast(NDArray[np.float32], values))
     if kind in (SignalKind.I64, SignalKind.TIMESTAMP):
-        bad = np.flatnonzero(values == I64_MISSING)
-        return [(int(i), f"expected more than the least int64, got {I64_MISSING}") for i in bad]
+        bad = np.flatnonzero(values == I64_MISSING).tolist()
+        return [(i, f"expected more than the least int64, got {I64_MISSING}") for i in bad]
     return []
 
 
-def _number_faults(values: NDArray[np.float32]) -> list[tuple[int, str]]:
-    return [(int(i), f"expected a finite number, got {float(values[i])}") for i in np.flatnonzero(~np.isfinite(values))]
+def _embedding_faults(signal: Signal, values: NDArray[np.float32]) -> Faults:
+    good, what = np.isfinite(values), "finite numbers"
+    if signal.element is Element.F16:
+        good, what = np.abs(values) <= _F16_MAX, f"numbers of at most {_F16_MAX:g}, the largest of f16"
+    rows = good.all(axis=1)
+    if rows.all():
+        return []
+    bad = np.flatnonzero(~rows)
+    return [
+        (i, f"expected {what}, got {float(values[i, j])} at [{j}]")
+        for i, j in zip(bad.tolist(), np.argmin(good[bad], axis=1).tolist(), strict=True)
+    ]
 
 
-def _length_faults(lengths: NDArray[np.int64], what: str) -> list[tuple[int, str]]:
-    bad = np.flatnonzero(lengths > MAX_SET_MEMBERS)
-    return [(int(i), f"expected at most {MAX_SET_MEMBERS} {what}, got {int(lengths[i])}") for i in bad]
+def _amount_faults(values: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int64] | NDArray[np.bool_]) -> Faults:
+    bad = np.flatnonzero(~(np.abs(values) <= F32_MAX)).tolist()
+    return [(i, f"expected a finite amount within float32's range, got {float(values[i])}") for i in bad]
 
 
-def _owned(lengths: NDArray[np.int64], faults: list[tuple[int, str]]) -> list[tuple[int, str]]:
+def _number_faults(values: NDArray[np.float32]) -> Faults:
+    bad = np.flatnonzero(~np.isfinite(values)).tolist()
+    return [(i, f"expected a finite number, got {float(values[i])}") for i in bad]
+
+
+def _time_faults(times_ms: NDArray[np.int64], now_ms: int) -> Faults:
+    latest = now_ms + MAX_EVENT_AHEAD_MS
+    if not len(times_ms) or (times_ms.min() >= 0 and times_ms.max() <= latest):
+        return []
+    bad = np.flatnonzero((times_ms < 0) | (times_ms > latest)).tolist()
+    return [
+        (i, f"expected a time from 1970 to an hour ahead of the clock, {now_ms} ms, got {int(times_ms[i])} ms")
+        for i in bad
+    ]
+
+
+def _window_faults(signal: Signal, values: WindowValues, now_ms: int) -> Faults:
+    last = (now_ms + MAX_EVENT_AHEAD_MS) // bucket_ms(signal)
+    buckets = values.buckets
+    bad = np.flatnonzero((buckets < 0) | (buckets > last)).tolist()
+    outside = [
+        (i, f"expected buckets that begin from 1970 to an hour ahead of the clock, got number {buckets[i]}")
+        for i in bad
+    ]
+    owner = owners(values.lengths)
+    falling = np.flatnonzero((owner[1:] == owner[:-1]) & (buckets[1:] <= buckets[:-1])).tolist()
+    return (
+        _length_faults(values.lengths, MAX_WINDOW_BUCKETS, "buckets")
+        + _owned(values.lengths, outside)
+        + [(int(owner[i]), f"expected rising buckets, got {buckets[i + 1]} after {buckets[i]}") for i in falling]
+        + _owned(values.lengths, _number_faults(values.counts))
+    )
+
+
+def _list_faults(signal: Signal, values: ListValues, now_ms: int) -> Faults:
+    owner, times = owners(values.lengths), values.times_ms
+    rising = np.flatnonzero((owner[1:] == owner[:-1]) & (times[1:] > times[:-1])).tolist()
+    return (
+        _length_faults(values.lengths, signal.dimension, "members")
+        + _owned(values.lengths, _text_faults(values.members, MAX_CATEGORY_BYTES, least=0))
+        + _owned(values.lengths, _time_faults(times, now_ms))
+        + [(int(owner[i]), f"expected the newest first, got {times[i + 1]} ms after {times[i]} ms") for i in rising]
+        + _repeats(values.members, values.lengths, "members")
+    )
+
+
+def _length_faults(lengths: NDArray[np.int64], most: int, what: str) -> Faults:
+    bad = np.flatnonzero(lengths > most).tolist()
+    return [(i, f"expected at most {most} {what}, got {int(lengths[i])}") for i in bad]
+
+
+def _owned(lengths: NDArray[np.int64], faults: Faults) -> Faults:
     """Faults of elements as faults of the rows they belong to."""
     if not faults:
         return []
@@ -160,48 +331,48 @@ def _owned(lengths: NDArray[np.int64], faults: list[tuple[int, str]]) -> list[tu
     return [(int(np.searchsorted(ends, i, side="right")), fault) for i, fault in faults]
 
 
-def _repeated_keys(values: MapValues) -> list[tuple[int, str]]:
+def _repeats(texts: Sequence[str], lengths: NDArray[np.int64], what: str) -> Faults:
     faults = []
-    keys = values.keys
     start = 0
-    for row, length in enumerate(values.lengths.tolist()):
+    for row, length in enumerate(lengths.tolist()):
         end = start + length
-        if len(set(keys[start:end])) != length:
-            again = Counter(keys[start:end]).most_common(1)[0][0]
-            faults.append((row, f"expected distinct keys, got {_quoted(again)} more than once"))
+        if len(set(texts[start:end])) != length:
+            again = Counter(texts[start:end]).most_common(1)[0][0]
+            faults.append((row, f"expected distinct {what}, got {_quoted(again)} more than once"))
         start = end
     return faults
 
 
-def _category_faults(texts: Sequence[str], categories: CategoryTable) -> list[tuple[int, str]]:
-    """As _text_faults, but strings that have a code are known to be good."""
-    unknown = categories.unknown(texts)
-    bad = {unknown[i]: fault for i, fault in _text_faults(unknown, MAX_CATEGORY_BYTES, least=0)}
-    return [(i, bad[text]) for i, text in enumerate(texts) if text in bad] if bad else []
-
-
-def _text_faults(texts: Sequence[str], most: int, least: int) -> list[tuple[int, str]]:
+def _text_faults(texts: Sequence[str], most: int, least: int) -> Faults:
     """Texts that UTF-8 cannot encode, or with fewer than `least` or more than `most` bytes."""
-    faults = []
-    for i, text in enumerate(texts):
-        length = len(text)
-        if text.isascii():
-            if least <= length <= most:
-                continue
-        else:
-            try:
-                length = len(text.encode())
-            except UnicodeEncodeError as error:
-                faults.append((i, f"expected text that UTF-8 can encode, got a lone surrogate at [{error.start}]"))
-                continue
-            if length <= most:
-                continue
-        faults.append(
-            (
-                i,
-                f"expected {least} to {most} bytes, got {length}"
-                if least
-                else f"expected at most {most} bytes, got {length}",
-            )
-        )
-    return faults
+    # All at once, as nearly always all are good: no text is looked at by itself.
+    if not len(texts):
+        return []
+    joined = "".join(texts)
+    if min(map(len, texts)) >= least:
+        longest = max(map(len, texts))
+        if joined.isascii() and longest <= most:
+            return []
+        if longest * _MOST_UTF8_BYTES <= most and _is_utf8(joined):
+            return []
+    return [(i, fault) for i, text in enumerate(texts) if (fault := _text_fault(text, most, least)) is not None]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text_fault(text: str, most: int, least: int) -> str | None:
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError as error:
+        return f"expected text that UTF-8 can encode, got a lone surrogate at [{error.start}]"
+    if least <= length <= most:
+        return None
+    return (
+        f"expected {least} to {most} bytes, got {length}" if least else f"expected at most {most} bytes, got {length}"
+    )

@@ -115,11 +115,12 @@ class EmbeddedStore:
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         self._check_open()
-        rejected = value_faults(self._schema.entities[batch.entity], batch, self.categories)
-        cleaned = clean(batch, {rejection.row for rejection in rejected})
+        now_ms = round(self._clock() * 1000)
+        rejected = value_faults(self._schema.entities[batch.entity], batch, now_ms)
+        cleaned = clean(batch, {rejection.row for rejection in rejected}, now_ms)
         if cleaned.ids:
             room = self._backing.rooms[batch.entity]
-            await self._queue.submit(WriteChange(room, cleaned, round(self._clock() * 1000)))
+            await self._queue.submit(WriteChange(room, cleaned, now_ms))
         return WriteResult(cleaned.written_count, rejected)
 
     async def delete(self, entity: str, ids: Sequence[str]) -> int:

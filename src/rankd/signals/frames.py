@@ -87,11 +87,11 @@ class Welcome(_Frame):
 
 
 class Written(_Frame):
-    """Of a Write: a WriteResult. `rejected`: row, signal, description."""
+    """Of a Write: a WriteResult. `rejected`: row, signal, description, part."""
 
     number: int
     count: int
-    rejected: list[tuple[int, str, str]]
+    rejected: list[tuple[int, str, str, str]]
     late_count: int
     repeated: list[int]
 
@@ -208,7 +208,9 @@ def unpack_batch(schema: Schema, write: Write) -> WriteBatch:
 
 def pack_result(number: int, result: WriteResult) -> Written:
     """What became of a batch, as a frame."""
-    rejected = [(rejection.row, rejection.signal, rejection.description) for rejection in result.rejected]
+    rejected = [
+        (rejection.row, rejection.signal, rejection.description, rejection.part) for rejection in result.rejected
+    ]
     return Written(number, result.written_count, rejected, result.late_count, list(result.repeated))
 
 

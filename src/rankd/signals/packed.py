@@ -28,7 +28,8 @@ _DTYPES: Final[dict[SignalKind, type[np.generic]]] = {
 class PackedColumn(msgspec.Struct, array_like=True):
     """A ColumnValues. `rows` and `clear_rows`: int64; `rows` None: all rows of the batch. `numbers`: values of one
     array, or of maps; of windows the buckets (int32), then the counts (float32); of lists the members' times. `texts`:
-    strings, members or keys; `lengths`: of what is ragged, int64. `times`: int64 ms of each value; empty: the row's."""
+    strings, members or keys; `lengths`: of what is ragged, int64. `times` and `clear_times`: int64
+    ms of each value and clear; empty: the row's."""
 
     signal: str
     rows: bytes | None
@@ -38,6 +39,7 @@ class PackedColumn(msgspec.Struct, array_like=True):
     lengths: bytes
     times: bytes = b""
     operation: int = 0
+    clear_times: bytes = b""
 
 
 def pack_column(column: ColumnValues, count: int) -> PackedColumn:
@@ -47,7 +49,8 @@ def pack_column(column: ColumnValues, count: int) -> PackedColumn:
     clear = pack_array(column.clear_rows, "<i8")
     numbers, texts, lengths = _pack_values(column.values)
     times = b"" if column.times_ms is None else pack_array(column.times_ms, "<i8")
-    return PackedColumn(column.signal, rows, clear, numbers, texts, lengths, times, column.operation.value)
+    cleared = b"" if column.clear_times_ms is None else pack_array(column.clear_times_ms, "<i8")
+    return PackedColumn(column.signal, rows, clear, numbers, texts, lengths, times, column.operation.value, cleared)
 
 
 def _pack_values(values: Values) -> tuple[bytes, list[str], bytes]:
@@ -77,7 +80,8 @@ def unpack_column(entity: Entity, packed: PackedColumn, count: int) -> ColumnVal
     rows = np.arange(count) if packed.rows is None else unpack_array(packed.rows, "<i8", np.int64)
     times = unpack_array(packed.times, "<i8", np.int64) if packed.times else None
     clear = unpack_array(packed.clear_rows, "<i8", np.int64)
-    return ColumnValues(signal.name, rows, _unpack_values(signal, packed, operation), clear, operation, times)
+    cleared = unpack_array(packed.clear_times, "<i8", np.int64) if packed.clear_times else None
+    return ColumnValues(signal.name, rows, _unpack_values(signal, packed, operation), clear, operation, times, cleared)
 
 
 def _unpack_values(signal: Signal, packed: PackedColumn, operation: Operation) -> Values:

@@ -8,7 +8,9 @@ the old ones and writes fail: the process is to be restarted, since codes and pl
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import numpy as np
 from rankd.errors import StoreError, UnavailableError
 from rankd.kernels.table import TableReader
 from rankd.signals.backing import layouts_of
+from rankd.signals.batches import keep_rows
 from rankd.signals.categories import CategoryTable, Codes
 from rankd.signals.check import value_faults
 from rankd.signals.frames import Counts, Delete, Done, Forget, Welcome, Written, pack_batch, unpack_result
@@ -23,7 +26,6 @@ from rankd.signals.link import BlockingLink, Link
 from rankd.signals.mapped import MappedTables
 from rankd.signals.scanning import scan, statistics
 from rankd.signals.store import (
-    ColumnValues,
     EntityStatistics,
     Fetched,
     Rejection,
@@ -34,7 +36,6 @@ from rankd.signals.store import (
     WriteResult,
 )
 from rankd.signals.tableset import TableSet, UnfitError, map_tables
-from rankd.signals.values import take
 from rankd.types.schema import Schema
 
 
@@ -115,7 +116,7 @@ class SharedStore:
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         self._check_open()
-        rejected = value_faults(self._schema.entities[batch.entity], batch, self.categories)
+        rejected = value_faults(self._schema.entities[batch.entity], batch, round(time.time() * 1000))
         sent, kept = _without(batch, rejected)
         if not sent.ids:
             return WriteResult(0, rejected)
@@ -195,37 +196,14 @@ def _without(batch: WriteBatch, rejected: Sequence[Rejection]) -> tuple[WriteBat
         return batch, range(len(batch.ids))
     is_kept = np.ones(len(batch.ids), np.bool_)
     is_kept[[rejection.row for rejection in rejected]] = False
-    kept = np.flatnonzero(is_kept)
-    place = np.cumsum(is_kept) - 1
-    columns = []
-    for column in batch.columns:
-        some = np.flatnonzero(is_kept[column.rows])
-        columns.append(
-            ColumnValues(
-                column.signal,
-                place[column.rows[some]],
-                take(column.values, some),
-                place[column.clear_rows[is_kept[column.clear_rows]]],
-                column.operation,
-                None if column.times_ms is None else column.times_ms[some],
-            )
-        )
-    rows = kept.tolist()
-    return WriteBatch(
-        batch.entity,
-        [batch.ids[i] for i in rows],
-        columns,
-        None if batch.event_ms is None else batch.event_ms[kept],
-        batch.write_id,
-        None if batch.event_ids is None else [batch.event_ids[i] for i in rows],
-    ), rows
+    return keep_rows(batch, is_kept), np.flatnonzero(is_kept).tolist()
 
 
 def _as_sent(result: WriteResult, rejected: Sequence[Rejection], kept: Sequence[int]) -> WriteResult:
     """The keeper's answer to what `_without` left, with the positions of the whole batch."""
     if not rejected and not result.rejected:
         return result
-    late = [Rejection(kept[r.row], r.signal, r.description) for r in result.rejected]
+    late = [replace(rejection, row=kept[rejection.row]) for rejection in result.rejected]
     return WriteResult(
         result.written_count,
         sorted([*rejected, *late], key=lambda rejection: rejection.row),

@@ -92,7 +92,7 @@ class ColumnValues:
 
     `rows`: positions in the batch, ascending, int64 (n,). `clear_rows`: positions whose
     value becomes missing, disjoint from `rows`. A float NaN clears, too. `times_ms` (n,) int64: when each value was
-    so, where that is not the row's time.
+    so, where that is not the row's time; `clear_times_ms` the same of `clear_rows`.
     """
 
     signal: str
@@ -101,6 +101,7 @@ class ColumnValues:
     clear_rows: NDArray[np.int64]
     operation: Operation = Operation.SET
     times_ms: NDArray[np.int64] | None = None
+    clear_times_ms: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,13 @@ class WriteBatch:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that was not written: its position, the signal at fault ("" for the id), why."""
+    """A row that was not written: its position, the signal at fault ("" for the id), why. `part`: what of it: "" the id
+    or value itself, "time" its time, "event_id"."""
 
     row: int
     signal: str
     description: str
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
