@@ -62,12 +62,32 @@ static int program_is_sound(const rk_plan *plan, const rk_bound_program *program
     return 1;
 }
 
+/* Ids of fetched rows are made of the leading columns alone. */
+static int read_is_sound(const rk_plan *plan, const rk_plan_read *read)
+{
+    size_t bound = read->is_fetched ? plan->category_count : plan->reads[0].column_count;
+    if (!read->reading || !read->dated || !read->part_count) return 0;
+    for (size_t k = 0; k < read->part_count; k++) {
+        const rk_id_part *part = &read->parts[k];
+        if (part->source < 0 || part->source >= RK_ID_SOURCES) return 0;
+        if (part->source == RK_ID_CATEGORY && (part->column < 0 || (size_t)part->column >= bound)) return 0;
+    }
+    return 1;
+}
+
 int rk_plan_check(const rk_plan *plan)
 {
-    if (!plan->features.program || !plan->read_count || plan->reads[0].reader != RK_READ_CANDIDATES) return -1;
+    size_t fetched_count = 0;
+    if (!plan->features.program || !plan->read_count || plan->category_count > plan->reads[0].column_count ||
+        (plan->category_count && !plan->categories))
+        return -1;
     for (size_t i = 0; i < plan->read_count; i++) {
-        if (!plan->reads[i].reading || (i && plan->reads[i].reader == RK_READ_CANDIDATES)) return -1;
+        if (!read_is_sound(plan, &plan->reads[i])) return -1;
+        fetched_count += plan->reads[i].is_fetched != 0;
     }
+    if (plan->reads[0].part_count != 1 || plan->reads[0].parts[0].source != RK_ID_CANDIDATE ||
+        fetched_count != plan->fetched_count)
+        return -1;
     for (size_t i = 0; i < plan->contexts.count; i++) {
         if (plan->declared[i].dimension < 0) return -1;
     }

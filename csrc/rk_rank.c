@@ -105,10 +105,12 @@ static const rk_wire_candidates *candidates_of(const rk_rank_state *s, size_t li
     return s->wire_lists ? &s->wire_lists[list].candidates : &s->request.candidates;
 }
 
-static int reads_by(const rk_plan *plan, rk_reader reader)
+static int reads_by(const rk_plan *plan, rk_id_source source)
 {
     for (size_t i = 1; i < plan->read_count; i++) {
-        if (plan->reads[i].reader == (int32_t)reader) return 1;
+        for (size_t k = 0; k < plan->reads[i].part_count; k++) {
+            if (plan->reads[i].parts[k].source == (int32_t)source) return 1;
+        }
     }
     return 0;
 }
@@ -123,7 +125,7 @@ static int collect_needs(rk_rank_call *call)
     if (!call->needs || !s->list_needs) return rk_short_of_memory(&call->fault);
     s->query_need = s->key_need = SIZE_MAX;
     if (rk_plan_uses(plan, RK_SOURCE_QUERY, -1)) s->query_need = need(call, s->request.query_text, 0);
-    if (reads_by(plan, RK_READ_QUERY)) s->key_need = need(call, s->request.query_text, 1);
+    if (reads_by(plan, RK_ID_QUERY)) s->key_need = need(call, s->request.query_text, 1);
     for (size_t i = 0; i < plan->contexts.count; i++) {
         const rk_wire_context *sent = s->sent[i];
         s->context_needs[i] = SIZE_MAX;
@@ -189,6 +191,53 @@ void rk_rank_prepare(rk_rank_call *call, rk_method method, rk_text request, cons
     call->state->method = method;
     call->state->options = *options;
     prepare(call, request);
+}
+
+/* ---- Rows to be brought ---- */
+
+/* Of one list: those of the candidates' own entity first, whose ids are at hand. */
+static int want_of_list(rk_rank_call *call, const rk_list *list, rk_rank_want *wants)
+{
+    const rk_plan *plan = call->plan;
+    size_t n = list->candidates->id_count;
+    /* A later page without scores is answered from its token. */
+    size_t read_count = list->page_token.length && list->view < RK_VIEW_SCORES ? 1 : plan->read_count;
+    const rk_text *candidates = rk_stored_ids(call, list, call->arena);
+    rk_column *columns = rk_arena_array(call->arena, plan->category_count, sizeof *columns);
+    uint8_t *found = rk_arena_take(call->arena, n);
+    if (!candidates || !columns || !found) return -1;
+    if (plan->categories && rk_table_read(plan->categories, candidates, n, 0, call->arena, columns, found)) return -1;
+    for (size_t i = 0; i < read_count; i++) {
+        const rk_plan_read *read = &plan->reads[i];
+        if (!read->is_fetched || (list->place > 0 && !rk_is_per_candidate(read))) continue;
+        size_t most = rk_is_per_candidate(read) ? n : 1, count = 0;
+        rk_text *kept = rk_arena_array(call->arena, most, sizeof *kept);
+        const rk_text *ids = rk_row_ids(call, read, candidates, n, columns, call->arena);
+        if (!kept || !ids) return -1;
+        for (size_t k = 0; k < most; k++) {
+            kept[count] = ids[k];
+            count += ids[k].length != 0;
+        }
+        if (count) wants[call->want_count++] = (rk_rank_want){i, kept, count};
+    }
+    return 0;
+}
+
+void rk_rank_want_rows(rk_rank_call *call)
+{
+    rk_rank_state *s = call->state;
+    size_t lists = call->list_count ? call->list_count : 1;
+    rk_rank_want *wants = rk_arena_array(call->arena, lists * call->plan->fetched_count, sizeof *wants);
+    call->wants = wants;
+    int failed = !wants;
+    for (size_t i = 0; !failed && i < lists; i++) {
+        rk_list list = s->only;
+        if (s->wire_lists)
+            list = (rk_list){.candidates = &s->wire_lists[i].candidates, .page_token = s->wire_lists[i].page_token,
+                             .view = s->request.view, .place = (int64_t)i, .first_need = s->list_needs[i]};
+        failed = want_of_list(call, &list, wants);
+    }
+    if (failed) rk_short_of_memory(&call->fault);
 }
 
 /* ---- Run ---- */

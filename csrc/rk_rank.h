@@ -7,8 +7,9 @@
  * order given. Base scores are the profile's expression's, else the caller's, else missing.
  *
  * Use: rk_rank_prepare decodes and checks; then, if `need_count` is not 0, the caller normalises those texts (only
- * ASCII is normalised here) and sets their results; then rk_rank_run. All memory of a call is of its two arenas: what
- * is read out of `rk_rank_call` lives until they are reset.
+ * ASCII is normalised here) and sets their results; then, where rows are fetched for each call, rk_rank_want_rows says which;
+ * then rk_rank_run. All memory of a call is of its two arenas: what is read out of `rk_rank_call` lives until they are
+ * reset.
  * Ownership: plans, limits, request bytes and texts are borrowed and must outlive the call.
  * Threads: plans are constant; one call is of one thread at a time; any number of calls may run at once.
  * Limits: those of rk_rank_limits, compared before anything is allocated for what they bound.
@@ -57,14 +58,31 @@ typedef struct {
     size_t input_count;
 } rk_bound_program;
 
-typedef enum { RK_READ_CANDIDATES, RK_READ_USER, RK_READ_QUERY } rk_reader;
+/* What a row's id is made of. */
+typedef enum {
+    RK_ID_CANDIDATE, /* the candidate's id */
+    RK_ID_USER,      /* the user's id, else the visitor's */
+    RK_ID_SESSION,
+    RK_ID_QUERY,     /* the query's key */
+    RK_ID_CATEGORY,  /* of the candidate: column `column` of the first read */
+    RK_ID_SOURCES
+} rk_id_source;
 
-/* Signals of an entity; the candidates' stand first. */
 typedef struct {
-    const rk_table_reading *reading;
-    size_t column_count;
-    int32_t reader;
-    int32_t by_key; /* ids are the texts' keys (the entity `query`) */
+    int32_t source; /* of rk_id_source */
+    int32_t column;
+} rk_id_part;
+
+/* Signals of an entity; the candidates' stand first, and their ids are the candidates'. An id of several parts is
+ * joined as types/text.py's composite_id has it; where a part is missing, so is the row. */
+typedef struct {
+    const rk_table_reading *reading; /* of column_count columns */
+    const rk_table_reading *dated;   /* the same, then the time of each (RK_PART_TIME) */
+    const rk_text *names;            /* of the columns, with the entity's: item.price */
+    const rk_id_part *parts;
+    size_t column_count, part_count;
+    int32_t by_key;     /* of candidates: their ids are the texts' keys (the entity `query`) */
+    int32_t is_fetched; /* rows are to be brought before the call is run */
 } rk_plan_read;
 
 /* Distinct names by their numbers; `sorted`: the numbers, their names ascending byte for byte. */
@@ -90,7 +108,10 @@ typedef struct {
     const int32_t *model_rows; /* the feature of each input of the model; NULL: they coincide */
     size_t rerank_count;       /* SIZE_MAX: all */
     const rk_plan_read *reads;
-    size_t read_count;
+    size_t read_count, fetched_count;
+    const rk_table_reading *categories; /* the first read's leading `category_count` columns, whatever their age: what
+                                           ids of fetched rows are made of; NULL: nothing */
+    size_t category_count;
     rk_names columns, contexts;
     const rk_declared_context *declared;
     const rk_table *dictionary;
@@ -247,6 +268,13 @@ typedef struct {
     size_t offset;
 } rk_list_result;
 
+/* Rows to be brought, of one read and one list: ids as they are stored, none empty, not all distinct. */
+typedef struct {
+    size_t read;
+    const rk_text *ids;
+    size_t count;
+} rk_rank_want;
+
 typedef struct rk_rank_state rk_rank_state; /* what lies between prepare and run, in the arena */
 
 typedef struct {
@@ -260,6 +288,9 @@ typedef struct {
     double cost;         /* estimated ns of running */
     rk_text_need *needs;
     size_t need_count;
+    const rk_rank_want *wants;
+    size_t want_count;
+    rk_text told; /* encoded fields of a response, put into every answer; the caller may set them before rk_rank_run */
     rk_list_result *lists; /* of a batch */
     size_t list_count;
     rk_stage_time *stages;
@@ -271,6 +302,9 @@ typedef struct {
 
 /* Decodes and checks. Sets everything in `call` but arenas and plans, which are the caller's to set. */
 void rk_rank_prepare(rk_rank_call *call, rk_method method, rk_text request, const rk_rank_options *options);
+
+/* Sets `wants` of a call that was prepared without a fault and whose needs are answered. */
+void rk_rank_want_rows(rk_rank_call *call);
 
 /* Ranks or scores what was prepared without a fault. */
 void rk_rank_run(rk_rank_call *call);

@@ -29,7 +29,8 @@ struct rk_rank_state {
     rk_column query, language, surface, segments;
     size_t query_need, key_need;      /* SIZE_MAX: none */
     size_t *context_needs, *list_needs;
-    rk_column **reads;                /* of user and query; an entry is NULL until it is read */
+    rk_text query_key;                /* NULL bytes until it is made */
+    rk_column **reads;                /* of what all lists share; an entry is NULL until it is read */
     uint64_t fingerprint;
     int has_fingerprint;
     rk_wire_timing timings[RK_MOST_STAGES];
@@ -75,17 +76,37 @@ int rk_plan_uses(const rk_plan *plan, rk_source source, int64_t index);
 /* Columns of what all lists share, once the needs are answered. 0, or -1 without memory. */
 int rk_bind_shared(rk_rank_call *call);
 
+/* ---- rk_rank_retrieve.c ---- */
+
+/* Whether the rows of a read differ from candidate to candidate. */
+int rk_is_per_candidate(const rk_plan_read *read);
+
+/* The candidates of a list as they are stored. NULL without memory. */
+const rk_text *rk_stored_ids(const rk_rank_call *call, const rk_list *list, rk_arena *arena);
+
+/* Ids of a read's rows, "" where there is none: `n` of them if they differ from candidate to candidate, else one.
+ * `candidates` and `columns` are those of the first read. NULL without memory. */
+const rk_text *rk_row_ids(const rk_rank_call *call, const rk_plan_read *read, const rk_text *candidates, size_t n,
+                          const rk_column *columns, rk_arena *arena);
+
 /* What a list's programs read. */
 typedef struct {
     rk_rank_call *call;
     const rk_plan *plan;
     const rk_list *list;
-    rk_column **reads; /* by the number of the reading */
+    rk_column **reads; /* by the number of the reading; of `dated` ones, the times of the values after them */
     const float *matrix;
     double now_s;
     size_t count;
+    int is_dated;
     const double *nothing; /* missing numbers, once they are made */
 } rk_bindings;
+
+/* Reads all rows of a list; those that lists share only once, unless `is_alone`. 0, or -1 without memory. */
+int rk_retrieve(rk_bindings *b, int is_alone, int is_dated, uint8_t *found);
+
+/* Of every signal that was read with its time: its age, by candidate, in seconds; NaN: missing. NULL without memory. */
+rk_wire_named *rk_signal_ages(const rk_bindings *b, size_t *count);
 
 /* Runs a program over all candidates into `out` (outputs x count). 0, or -1 and *fault. */
 int rk_run_program(rk_bindings *b, const rk_bound_program *program, int as_double, void *out, rk_fault *fault);

@@ -70,74 +70,23 @@ static int end_stage(list_run *run, rk_stage stage, size_t count, rk_fault *faul
 
 /* ---- retrieve ---- */
 
-/* The ids of a list as they are stored. */
-static const rk_text *stored_ids(list_run *run)
+/* Whether features are part of the answer; then the ages of signals are, too. */
+static int shows_features(const list_run *run)
 {
-    const rk_text *ids = run->list->candidates->ids;
-    size_t need = run->list->first_need;
-    if (!run->plan->reads[0].by_key) return ids;
-    rk_text *keys = rk_arena_array(run->call->scratch, run->n, sizeof *keys);
-    for (size_t i = 0; keys && i < run->n; i++) {
-        keys[i] = rk_is_ascii(ids[i]) ? rk_query_key_of(ids[i], run->call->scratch) : run->call->needs[need++].normal;
-        if (!keys[i].bytes) return NULL;
-    }
-    return keys;
+    return run->state->method == RK_METHOD_SCORE ? run->state->request.include_features
+                                                 : run->list->view >= RK_VIEW_FEATURES;
 }
 
-static rk_text request_id_of(const rk_rank_call *call, rk_reader reader)
-{
-    const rk_rank_state *s = call->state;
-    if (reader == RK_READ_USER) return s->request.user_id.length ? s->request.user_id : s->request.visitor_id;
-    if (s->key_need != SIZE_MAX) return call->needs[s->key_need].normal;
-    return rk_query_key_of(s->request.query_text, call->arena);
-}
-
-static int64_t milliseconds(double seconds) { return (int64_t)rint(seconds * 1000); }
-
-static rk_column *read_one(list_run *run, size_t number, rk_arena *arena)
-{
-    const rk_plan_read *read = &run->plan->reads[number];
-    rk_text id = request_id_of(run->call, read->reader);
-    uint8_t found;
-    rk_column *columns = rk_arena_array(arena, read->column_count, sizeof *columns);
-    if (!columns || !id.bytes) id = (rk_text){(const uint8_t *)"", 0};
-    if (!columns ||
-        rk_table_read(read->reading, &id, 1, milliseconds(run->bindings.now_s), arena, columns, &found))
-        return NULL;
-    return columns;
-}
-
-/* User and query: once for a call, but for later pages, which are of their first page's time. */
-static int read_request_entities(list_run *run)
-{
-    for (size_t i = 1; i < run->plan->read_count; i++) {
-        rk_column **shared = &run->state->reads[i];
-        if (run->cursor.remaining) {
-            run->bindings.reads[i] = read_one(run, i, run->call->scratch);
-        } else {
-            if (!*shared) *shared = read_one(run, i, run->call->arena);
-            run->bindings.reads[i] = *shared;
-        }
-        if (!run->bindings.reads[i]) return -1;
-    }
-    return 0;
-}
-
+/* Later pages are of their first page's time: what they read is theirs alone. */
 static int retrieve(list_run *run, rk_fault *fault)
 {
-    const rk_plan_read *read = &run->plan->reads[0];
     rk_arena *arena = run->call->scratch;
     begin_stage(run);
     run->bindings.reads = rk_arena_array(arena, run->plan->read_count, sizeof *run->bindings.reads);
-    rk_column *columns = rk_arena_array(arena, read->column_count, sizeof *columns);
     run->found = rk_arena_take(arena, run->n);
     run->missing = rk_arena_array(arena, run->n, sizeof *run->missing);
-    const rk_text *ids = stored_ids(run);
-    if (!run->bindings.reads || !columns || !run->found || !run->missing || (!ids && run->n))
-        return rk_short_of_memory(fault);
-    run->bindings.reads[0] = columns;
-    if (read_request_entities(run) ||
-        rk_table_read(read->reading, ids, run->n, milliseconds(run->bindings.now_s), arena, columns, run->found))
+    if (!run->bindings.reads || !run->found || !run->missing ||
+        rk_retrieve(&run->bindings, run->cursor.remaining != NULL, shows_features(run), run->found))
         return rk_short_of_memory(fault);
     for (size_t i = 0; i < run->n; i++) {
         run->missing[run->missing_count] = (int64_t)i;
@@ -361,12 +310,11 @@ static int write_page(list_run *run, size_t page_count, rk_text *out, rk_fault *
     if (view >= RK_VIEW_FEATURES) {
         answer.features = named_features(run);
         answer.feature_count = plan->feature_count;
-        if (!answer.features) return rk_short_of_memory(fault);
+        answer.ages = rk_signal_ages(&run->bindings, &answer.age_count);
+        if (!answer.features || !answer.ages) return rk_short_of_memory(fault);
     }
-    if (run->degraded) {
-        answer.more = s->options.degradation.bytes;
-        answer.more_length = s->options.degradation.length;
-    }
+    answer.told = run->call->told;
+    if (run->degraded) answer.degradation = s->options.degradation;
     if (end_stage(run, RK_STAGE_PAGE, page_count, fault)) return -1;
     for (size_t i = 0; s->request.include_timings && i < run->time_count; i++) {
         const char *name = rk_stage_name(run->times[i].stage);
@@ -394,7 +342,7 @@ static void note(const list_run *run, size_t returned_count)
     call->missing_count += run->missing_count;
     call->rescored_count += run->rescored_count;
     call->returned_count += returned_count;
-    call->degraded |= run->degraded;
+    call->degraded |= run->degraded || call->told.length;
     if (!run->state->options.with_stages) return;
     for (size_t i = 0; i < run->time_count; i++) call->stages[call->stage_count++] = run->times[i];
 }
@@ -429,15 +377,17 @@ static int write_scores(list_run *run, const double *outputs, rk_text *out, rk_f
         .request_id = run->list->request_id, .profile_version = plan->profile_version,
         .model_version = plan->model_version, .schema_version = plan->schema_version,
         .ids = run->list->candidates->ids, .count = run->n, .outputs = named, .output_count = output_count,
-        .missing = run->missing, .missing_count = run->missing_count,
+        .missing = run->missing, .missing_count = run->missing_count, .told = run->call->told,
     };
     for (size_t o = 0; named && o < output_count; o++)
         named[o] = (rk_wire_named){.name = plan->output_names[o], .doubles = outputs + o * run->n};
     if (run->state->request.include_features) {
         scores.features = named_features(run);
         scores.feature_count = plan->feature_count;
+        scores.ages = rk_signal_ages(&run->bindings, &scores.age_count);
+        if (!scores.features || !scores.ages) return rk_short_of_memory(fault);
     }
-    if (!named || (scores.feature_count && !scores.features)) return rk_short_of_memory(fault);
+    if (!named) return rk_short_of_memory(fault);
     size_t size = rk_wire_scores_size(&scores);
     uint8_t *bytes = rk_arena_take(run->call->arena, size);
     if (!bytes) return rk_short_of_memory(fault);

@@ -126,9 +126,11 @@ static uint8_t *put_floats(uint8_t *out, uint32_t tag, const float *values, cons
     return out + count * sizeof *values;
 }
 
-/* FeatureColumn and ModelOutput have one shape. */
+/* FeatureColumn, SignalAges and ModelOutput have one shape. */
 _Static_assert((int)RK_TAG_FEATURE_COLUMN_NAME == (int)RK_TAG_MODEL_OUTPUT_NAME, "name");
 _Static_assert((int)RK_TAG_FEATURE_COLUMN_VALUES == (int)RK_TAG_MODEL_OUTPUT_VALUES, "values");
+_Static_assert((int)RK_TAG_FEATURE_COLUMN_NAME == (int)RK_TAG_SIGNAL_AGES_NAME, "name");
+_Static_assert((int)RK_TAG_FEATURE_COLUMN_VALUES == (int)RK_TAG_SIGNAL_AGES_AGES_S, "values");
 
 static size_t named_size(const rk_wire_named *column, size_t count) {
     return rk_wire_text_size(RK_TAG_FEATURE_COLUMN_NAME, column->name) +
@@ -190,13 +192,14 @@ size_t rk_wire_answer_size(const rk_wire_answer *a) {
     if (a->scores) size += packed_size(RK_TAG_RANK_RESPONSE_SCORES, count, sizeof *a->scores);
     if (a->base_scores) size += packed_size(RK_TAG_RANK_RESPONSE_BASE_SCORES, count, sizeof *a->base_scores);
     size += all_named_size(RK_TAG_RANK_RESPONSE_FEATURES, a->features, a->feature_count, count);
+    size += all_named_size(RK_TAG_RANK_RESPONSE_SIGNAL_AGES, a->ages, a->age_count, count);
     size += rk_wire_number_size(RK_TAG_RANK_RESPONSE_TOTAL_COUNT, a->total_count);
     size += rk_wire_number_size(RK_TAG_RANK_RESPONSE_RESCORED_COUNT, a->rescored_count);
     size += ids_size(RK_TAG_RANK_RESPONSE_MISSING_IDS, a->ids, a->missing, a->missing_count);
     size += rk_wire_text_size(RK_TAG_RANK_RESPONSE_NEXT_PAGE_TOKEN, a->next_page_token);
     for (size_t i = 0; i < a->timing_count; i++)
         size += rk_wire_block_size(RK_TAG_RANK_RESPONSE_TIMINGS, timing_size(&a->timings[i]));
-    return size + a->more_length;
+    return size + a->told.length + a->degradation.length;
 }
 
 uint8_t *rk_wire_encode_answer(const rk_wire_answer *a, uint8_t *out) {
@@ -213,12 +216,14 @@ uint8_t *rk_wire_encode_answer(const rk_wire_answer *a, uint8_t *out) {
     if (a->scores) out = put_doubles(out, RK_TAG_RANK_RESPONSE_SCORES, a->scores, a->indexes, count);
     if (a->base_scores) out = put_doubles(out, RK_TAG_RANK_RESPONSE_BASE_SCORES, a->base_scores, a->indexes, count);
     out = put_all_named(out, RK_TAG_RANK_RESPONSE_FEATURES, a->features, a->feature_count, a->indexes, count);
+    out = put_all_named(out, RK_TAG_RANK_RESPONSE_SIGNAL_AGES, a->ages, a->age_count, a->indexes, count);
     out = rk_wire_put_number(out, RK_TAG_RANK_RESPONSE_TOTAL_COUNT, a->total_count);
     out = rk_wire_put_number(out, RK_TAG_RANK_RESPONSE_RESCORED_COUNT, a->rescored_count);
     out = put_ids(out, RK_TAG_RANK_RESPONSE_MISSING_IDS, a->ids, a->missing, a->missing_count);
     out = rk_wire_put_text(out, RK_TAG_RANK_RESPONSE_NEXT_PAGE_TOKEN, a->next_page_token);
     for (size_t i = 0; i < a->timing_count; i++) out = put_timing(out, &a->timings[i]);
-    return rk_wire_put_bytes(out, a->more, a->more_length);
+    out = rk_wire_put_bytes(out, a->told.bytes, a->told.length);
+    return rk_wire_put_bytes(out, a->degradation.bytes, a->degradation.length);
 }
 
 /* ---- BatchRankResponse{results: [{response: answer}]} ---- */
@@ -247,7 +252,9 @@ size_t rk_wire_scores_size(const rk_wire_scores *s) {
                                versions_size(s->profile_version, s->model_version, s->schema_version));
     size += all_named_size(RK_TAG_SCORE_RESPONSE_OUTPUTS, s->outputs, s->output_count, s->count);
     size += all_named_size(RK_TAG_SCORE_RESPONSE_FEATURES, s->features, s->feature_count, s->count);
-    return size + ids_size(RK_TAG_SCORE_RESPONSE_MISSING_IDS, s->ids, s->missing, s->missing_count);
+    size += all_named_size(RK_TAG_SCORE_RESPONSE_SIGNAL_AGES, s->ages, s->age_count, s->count);
+    size += ids_size(RK_TAG_SCORE_RESPONSE_MISSING_IDS, s->ids, s->missing, s->missing_count);
+    return size + s->told.length;
 }
 
 uint8_t *rk_wire_encode_scores(const rk_wire_scores *s, uint8_t *out) {
@@ -255,5 +262,7 @@ uint8_t *rk_wire_encode_scores(const rk_wire_scores *s, uint8_t *out) {
     out = put_versions(out, RK_TAG_SCORE_RESPONSE_VERSIONS, s->profile_version, s->model_version, s->schema_version);
     out = put_all_named(out, RK_TAG_SCORE_RESPONSE_OUTPUTS, s->outputs, s->output_count, NULL, s->count);
     out = put_all_named(out, RK_TAG_SCORE_RESPONSE_FEATURES, s->features, s->feature_count, NULL, s->count);
-    return put_ids(out, RK_TAG_SCORE_RESPONSE_MISSING_IDS, s->ids, s->missing, s->missing_count);
+    out = put_all_named(out, RK_TAG_SCORE_RESPONSE_SIGNAL_AGES, s->ages, s->age_count, NULL, s->count);
+    out = put_ids(out, RK_TAG_SCORE_RESPONSE_MISSING_IDS, s->ids, s->missing, s->missing_count);
+    return rk_wire_put_bytes(out, s->told.bytes, s->told.length);
 }

@@ -121,13 +121,13 @@ typedef struct {
     uint32_t first_rank, total_count, rescored_count;
     const double *scores, *base_scores; /* by candidate, or NULL: not asked for */
     const rk_wire_named *features;      /* by candidate */
-    size_t feature_count;
+    const rk_wire_named *ages;          /* of signals, by candidate */
+    size_t feature_count, age_count;
     const int64_t *missing; /* positions of the whole list */
     size_t missing_count;
     const rk_wire_timing *timings;
     size_t timing_count;
-    const uint8_t *more; /* bytes of further fields, encoded by the caller, put at the end */
-    size_t more_length;
+    rk_text told, degradation; /* further fields, encoded by the caller, put at the end in this order */
 } rk_wire_answer;
 
 /* ScoreResponse: outputs and features are in the order given. */
@@ -135,15 +135,17 @@ typedef struct {
     rk_text request_id, profile_version, model_version, schema_version;
     const rk_text *ids;
     size_t count;
-    const rk_wire_named *outputs, *features;
-    size_t output_count, feature_count;
+    const rk_wire_named *outputs, *features, *ages;
+    size_t output_count, feature_count, age_count;
     const int64_t *missing;
     size_t missing_count;
+    rk_text told; /* as in rk_wire_answer */
 } rk_wire_scores;
 
 /* The exact size of the encoded message, then the message itself to `out`, which has that many bytes; it returns its end.
  * Fields are written in the order of their numbers, repeated numbers packed, defaults left out, `versions` always there:
- * the bytes are those that protobuf itself would write (`more` comes last, whatever its numbers). Texts are not checked
+ * the bytes are those that protobuf itself would write (`told` and `degradation` come last, whatever their
+ * numbers). Texts are not checked
  * to be UTF-8. Positions are below 2^32 and inside `ids`; answers are of at most INT32_MAX bytes, as protobuf's. */
 size_t rk_wire_answer_size(const rk_wire_answer *answer);
 uint8_t *rk_wire_encode_answer(const rk_wire_answer *answer, uint8_t *out);

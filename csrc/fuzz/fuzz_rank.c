@@ -102,6 +102,7 @@ static void add_common(rank_bytes *out, input *in, uint8_t second, int method)
     part.length = 0;
     text = next_text(in, 10);
     put_block(&part, RK_TAG_USER_SEGMENTS, text.bytes, text.length);
+    put_block(&part, RK_TAG_USER_SESSION_ID, text.bytes, text.length);
     put_words(&part, next(in) % 2 ? RK_TAG_USER_USER_ID : RK_TAG_USER_VISITOR_ID, "sku-3");
     put_block(out, RK_TAG_RANK_REQUEST_USER, part.bytes, part.length);
     for (int i = next(in) % 9; i > 0; i--) add_context(out, in);
@@ -202,6 +203,12 @@ static void call_twice(rank_bytes *request, int method, int as_it_is, const rk_r
     rank_whole(&call, method, (rk_text){exact, request->length}, options);
     rank_whole(&again, method, (rk_text){exact, request->length}, options);
     if (!rk_fault_name(call.fault.kind) || !rk_field_path(call.fault.field)) abort();
+    for (size_t i = 0; i < call.want_count; i++) {
+        const rk_rank_want *want = &call.wants[i];
+        for (size_t k = 0; k < want->count; k++) {
+            if (!want->ids[k].length || want->ids[k].length > 4 * PLAN_MOST_TEXT + sizeof request->bytes) abort();
+        }
+    }
     if (call.fault.kind != again.fault.kind || call.fault.kind == RK_FAULT_INTERNAL) abort();
     if (call.fault.kind == RK_FAULT_NONE) {
         rank_seen seen = check_answer(&call, method);

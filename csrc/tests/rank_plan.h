@@ -1,6 +1,6 @@
 /* Plans over a small table, and requests for them, byte by byte: what tests and fuzzing of rk_rank share. Every source of
- * inputs and every kind is read by the plans "full", "linear", "wide" (two outputs) and "queries" (ids are texts' keys);
- * "plain" has neither model nor base scores of its own. */
+ * inputs and every kind is read by the plans "full", "linear", "wide" (two outputs), "queries" (ids are texts' keys) and
+ * "yonder" (rows but the candidates' are to be brought); "plain" has neither model nor base scores of its own. */
 #ifndef RANK_PLAN_H
 #define RANK_PLAN_H
 
@@ -16,8 +16,8 @@
 #include "random_forest.h"
 
 enum {
-    PLAN_ROWS = 40, PLAN_CELLS = 8, PLAN_INPUTS = 26, PLAN_FEATURES = 20, PLAN_RERANK = 8, PLAN_WIDTH = 3,
-    PLAN_TERMS = 6, PLAN_CODES = 10, PLAN_CONTEXTS = 7, PLAN_COUNT = 5, PLAN_MOST_CANDIDATES = 300,
+    PLAN_ROWS = 40, PLAN_CELLS = 8, PLAN_INPUTS = 28, PLAN_FEATURES = 22, PLAN_READS = 5, PLAN_RERANK = 8, PLAN_WIDTH = 3,
+    PLAN_TERMS = 6, PLAN_CODES = 10, PLAN_CONTEXTS = 7, PLAN_COUNT = 6, PLAN_MOST_CANDIDATES = 300,
     PLAN_MOST_LISTS = 4, PLAN_MOST_TEXT = 48,
 };
 
@@ -49,11 +49,22 @@ static const rk_cell plan_cells[PLAN_CELLS] = {
     {RK_CELL_F32, 0, 0, 0}, {RK_CELL_I64, 0, 0, 0}, {RK_CELL_BOOL, 0, 0, 0}, {RK_CELL_CODE, 0, 0, 0},
     {RK_CELL_VECTOR, PLAN_WIDTH, 0, 0}, {RK_CELL_TEXT, 0, 0, 0}, {RK_CELL_SET, 0, 1, 0}, {RK_CELL_MAP, 0, 0, 0}};
 
+/* Ids of candidates; of a query and a candidate; of the candidate's category, a session and the candidate. */
+typedef enum { PLAN_ITEMS, PLAN_PAIRS, PLAN_TRIPLES, PLAN_IDS } plan_ids;
+
+static inline size_t plan_id(plan_ids which, size_t i, char *out, size_t room)
+{
+    const char *term = plan_terms[i % PLAN_TERMS];
+    if (which == PLAN_ITEMS) return (size_t)snprintf(out, room, "sku-%zu", i);
+    if (which == PLAN_PAIRS) return (size_t)snprintf(out, room, "8:red shoe/sku-%zu", i);
+    return (size_t)snprintf(out, room, "%zu:%s/3:s-1/sku-%zu", strlen(term), term, i);
+}
+
 /* The same values every time; the last rows have none but numbers. */
-static inline void plan_fill(rk_table *table)
+static inline void plan_fill(rk_table *table, plan_ids which)
 {
     static const char title[] = "red shoe acme";
-    char names[PLAN_ROWS][16];
+    char names[PLAN_ROWS][40];
     rk_id ids[PLAN_ROWS];
     int64_t rows[PLAN_ROWS], numbers[PLAN_ROWS], sizes[PLAN_ROWS], now_ms = 1000;
     float floats[PLAN_ROWS * PLAN_WIDTH];
@@ -63,7 +74,7 @@ static inline void plan_fill(rk_table *table)
     const size_t n = PLAN_ROWS, some = PLAN_ROWS - 8;
     size_t title_bytes = 0;
     for (size_t i = 0; i < n; i++) {
-        ids[i] = (rk_id){(uint8_t *)names[i], (size_t)snprintf(names[i], sizeof names[i], "sku-%zu", i)};
+        ids[i] = (rk_id){(uint8_t *)names[i], plan_id(which, i, names[i], sizeof names[i])};
         rows[i] = numbers[i] = (int64_t)i;
         flags[i] = i % 2;
         codes[i] = (int32_t)(i % PLAN_TERMS);
@@ -126,6 +137,8 @@ static const struct {
     PLAN_GIVEN(RK_SOURCE_SEGMENTS, 0, RK_KIND_SET, 0, 0),
     {{RK_KIND_CATEGORY, 0, 0}, {RK_SOURCE_SIGNAL, 3, 1, RK_KIND_CATEGORY, 0}},
     {{RK_KIND_MAP, 0, 0}, {RK_SOURCE_SIGNAL, 7, 2, RK_KIND_MAP, 0}},
+    {{RK_KIND_NUMBER, 1, 0}, {RK_SOURCE_SIGNAL, 1, 3, RK_KIND_NUMBER, 0}},
+    {{RK_KIND_TEXT, 1, 0}, {RK_SOURCE_SIGNAL, 5, 4, RK_KIND_TEXT, 0}},
 };
 
 /* Input i is register i. */
@@ -136,7 +149,8 @@ static const rk_op plan_ops[PLAN_FEATURES] = {
     {RK_OP_token_overlap, {12, 5}, 0}, {RK_OP_sub, {19, 15}, 0},      {RK_OP_where, {16, 17, 18}, 0},
     {RK_OP_overlap, {6, 23}, 0},     {RK_OP_contains, {6, 24}, 0},    {RK_OP_lookup, {25, 3}, 0},
     {RK_OP_eq, {22, 3}, 0},          {RK_OP_list_zscore, {0}, 0},     {RK_OP_coalesce, {8, 17}, 0},
-    {RK_OP_edit_similarity, {20, 5}, 0}, {RK_OP_prefix_match, {20, 5}, 0},
+    {RK_OP_edit_similarity, {20, 5}, 0}, {RK_OP_prefix_match, {20, 5}, 0}, {RK_OP_add, {26, 26}, 0},
+    {RK_OP_token_overlap, {20, 27}, 0},
 };
 
 static inline rk_program *plan_program(const rk_program_spec *spec)
@@ -185,9 +199,10 @@ static inline rk_bound_program plan_base(void)
 /* ---- Plans. ---- */
 
 typedef struct {
-    rk_table *items, *dictionary;
-    rk_table_reading *reading;
-    rk_plan_read reads[3], keyed[3];
+    rk_table *tables[PLAN_IDS], *dictionary;
+    rk_table_reading *readings[PLAN_IDS], *dated[PLAN_IDS], *categories;
+    rk_text signal_names[PLAN_CELLS];
+    rk_plan_read reads[PLAN_READS], keyed[PLAN_READS], afar[PLAN_READS];
     rk_bound_program features, base;
     rk_forest *forests[2];
     rk_scorer forest, linear, wide;
@@ -200,7 +215,7 @@ typedef struct {
     rk_plan_set set;
 } rank_plans;
 
-static const char *const plan_names[PLAN_COUNT] = {"full", "linear", "plain", "queries", "wide"}; /* ascending */
+static const char *const plan_names[PLAN_COUNT] = {"full", "linear", "plain", "queries", "wide", "yonder"}; /* ascending */
 static const int32_t plan_sorted[PLAN_CONTEXTS] = {0, 1, 2, 3, 4, 5, 6};
 static const char *const plan_contexts[PLAN_CONTEXTS] = {"a", "b", "c", "d", "e", "f", "g"};
 static const char *const plan_columns[2] = {"bm25", "ctr"};
@@ -239,22 +254,41 @@ static inline void plan_models(rank_plans *p)
     p->outputs_text[1] = text_of("buy");
 }
 
+static const char *const plan_signals[PLAN_CELLS] = {"price", "stock", "new", "brand", "vector", "title", "tags", "taste"};
+
 static inline void plan_tables(rank_plans *p)
 {
-    rk_table_column columns[PLAN_CELLS];
+    static const rk_id_part candidate = {RK_ID_CANDIDATE, 0}, user = {RK_ID_USER, 0}, query = {RK_ID_QUERY, 0};
+    static const rk_id_part pair[] = {{RK_ID_QUERY, 0}, {RK_ID_CANDIDATE, 0}};
+    static const rk_id_part triple[] = {{RK_ID_CATEGORY, 3}, {RK_ID_SESSION, 0}, {RK_ID_CANDIDATE, 0}};
+    static const rk_id_part *const parts[PLAN_READS] = {&candidate, &user, &query, pair, triple};
+    static const size_t counts[PLAN_READS] = {1, 1, 1, 2, 3};
+    rk_table_column columns[2 * PLAN_CELLS];
     rk_id terms[PLAN_TERMS];
     int32_t codes[PLAN_TERMS];
     for (uint32_t c = 0; c < PLAN_CELLS; c++) columns[c] = (rk_table_column){.cell = c, .divisor = 1, .missing = NAN};
     columns[6].ttl_ms = INT64_C(1) << 40;
+    for (uint32_t c = 0; c < PLAN_CELLS; c++) {
+        p->signal_names[c] = text_of(plan_signals[c]);
+        columns[PLAN_CELLS + c] = columns[c];
+        columns[PLAN_CELLS + c].part = RK_PART_TIME;
+    }
     for (int i = 0; i < PLAN_TERMS; i++) terms[i] = text_of(plan_terms[i]);
-    p->items = plan_table(plan_cells, PLAN_CELLS);
     p->dictionary = plan_table(NULL, 0);
-    plan_fill(p->items);
     if (rk_table_intern(p->dictionary, terms, PLAN_TERMS, codes)) abort();
-    p->reading = rk_table_reading_new(p->items, columns, PLAN_CELLS);
-    for (int i = 0; i < 3; i++) {
-        p->reads[i] = (rk_plan_read){p->reading, PLAN_CELLS, i, i == RK_READ_QUERY};
-        p->keyed[i] = (rk_plan_read){p->reading, PLAN_CELLS, i, i != RK_READ_USER};
+    for (int i = 0; i < PLAN_IDS; i++) {
+        p->tables[i] = plan_table(plan_cells, PLAN_CELLS);
+        plan_fill(p->tables[i], (plan_ids)i);
+        p->readings[i] = rk_table_reading_new(p->tables[i], columns, PLAN_CELLS);
+        p->dated[i] = rk_table_reading_new(p->tables[i], columns, 2 * PLAN_CELLS);
+    }
+    p->categories = rk_table_reading_new(p->tables[PLAN_ITEMS], columns, 4);
+    for (int i = 0; i < PLAN_READS; i++) {
+        const plan_ids ids = counts[i] == 3 ? PLAN_TRIPLES : counts[i] == 2 ? PLAN_PAIRS : PLAN_ITEMS;
+        p->reads[i] = p->keyed[i] = p->afar[i] = (rk_plan_read){p->readings[ids], p->dated[ids], p->signal_names,
+                                                               parts[i], PLAN_CELLS, counts[i], 0, 0};
+        p->keyed[i].by_key = i == 0;
+        p->afar[i].is_fetched = i > 0;
     }
 }
 
@@ -275,7 +309,7 @@ static inline rank_plans *rank_plans_new(void)
     const rk_plan common = {
         .profile_version = text_of("p1"), .model_version = text_of("m1"), .schema_version = text_of("s1"),
         .features = p->features, .feature_names = p->features_text, .feature_count = PLAN_FEATURES,
-        .output_names = p->outputs_text, .rerank_count = SIZE_MAX, .reads = p->reads, .read_count = 3,
+        .output_names = p->outputs_text, .rerank_count = SIZE_MAX, .reads = p->reads, .read_count = PLAN_READS,
         .columns = {columns, plan_sorted, 2}, .contexts = {contexts, plan_sorted, PLAN_CONTEXTS}, .declared = declared,
         .dictionary = p->dictionary, .candidate_cost = 100, .scored_cost = 1000,
     };
@@ -291,6 +325,11 @@ static inline rank_plans *rank_plans_new(void)
     p->plans[1].scorer = &p->linear;
     p->plans[3].reads = p->keyed;
     p->plans[4].scorer = &p->wide;
+    p->plans[5].scorer = &p->linear;
+    p->plans[5].reads = p->afar;
+    p->plans[5].fetched_count = PLAN_READS - 1;
+    p->plans[5].categories = p->categories;
+    p->plans[5].category_count = 4;
     p->set = (rk_plan_set){
         .plans = p->pointers, .names = {p->plan_texts, plan_sorted, PLAN_COUNT}, .seed = {1, 2},
         .limits = {.candidates = PLAN_MOST_CANDIDATES, .columns = 2, .id_bytes = PLAN_MOST_TEXT,
@@ -309,8 +348,12 @@ static inline void rank_plans_free(rank_plans *p)
     rk_program_free((rk_program *)p->features.program);
     rk_program_free((rk_program *)p->base.program);
     for (int i = 0; i < 2; i++) rk_forest_free(p->forests[i]);
-    rk_table_reading_free(p->reading);
-    rk_table_close(p->items);
+    rk_table_reading_free(p->categories);
+    for (int i = 0; i < PLAN_IDS; i++) {
+        rk_table_reading_free(p->readings[i]);
+        rk_table_reading_free(p->dated[i]);
+        rk_table_close(p->tables[i]);
+    }
     rk_table_close(p->dictionary);
     free(p);
 }
@@ -363,7 +406,7 @@ static inline void put_context(rank_bytes *b, const char *name, const rank_bytes
 /* ---- Answers. ---- */
 
 typedef struct {
-    size_t ids, scores, results, features, timings;
+    size_t ids, scores, results, features, ages, timings;
     rk_text token;
     int is_sound; /* every field could be read to the answer's very end */
 } rank_seen;
@@ -377,6 +420,7 @@ static inline rank_seen rank_look(rk_text answer, rk_arena *arena)
         seen.ids += tag == RK_TAG_RANK_RESPONSE_IDS;
         seen.results += tag == RK_TAG_BATCH_RANK_RESPONSE_RESULTS;
         seen.features += tag == RK_TAG_RANK_RESPONSE_FEATURES;
+        seen.ages += tag == RK_TAG_RANK_RESPONSE_SIGNAL_AGES;
         seen.timings += tag == RK_TAG_RANK_RESPONSE_TIMINGS;
         if (tag == RK_TAG_RANK_RESPONSE_NEXT_PAGE_TOKEN) {
             seen.token = rk_wire_text(&r);
@@ -397,7 +441,8 @@ static inline void rank_whole(rk_rank_call *call, rk_method method, rk_text requ
     rk_rank_prepare(call, method, request, options);
     if (call->fault.kind != RK_FAULT_NONE) return;
     for (size_t i = 0; i < call->need_count; i++) call->needs[i].normal = call->needs[i].text;
-    rk_rank_run(call);
+    if (call->plan->fetched_count) rk_rank_want_rows(call);
+    if (call->fault.kind == RK_FAULT_NONE) rk_rank_run(call);
 }
 
 #endif

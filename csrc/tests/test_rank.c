@@ -46,6 +46,7 @@ static void put_common(rank_bytes *out, const char *profile, const char *words)
     put_block(out, RK_TAG_RANK_REQUEST_QUERY, part.bytes, part.length);
     part.length = 0;
     put_words(&part, RK_TAG_USER_USER_ID, "sku-3");
+    put_words(&part, RK_TAG_USER_SESSION_ID, "s-1");
     put_words(&part, RK_TAG_USER_SEGMENTS, "vip");
     put_block(out, RK_TAG_RANK_REQUEST_USER, part.bytes, part.length);
     part.length = 0;
@@ -77,8 +78,8 @@ static rk_rank_call rank(const char *profile, size_t count, int view, rk_rank_op
 
 static void test_rank(void)
 {
-    static const char *const profiles[] = {"full", "linear", "plain", "queries"};
-    for (int p = 0; p < 4; p++) {
+    static const char *const profiles[] = {"full", "linear", "plain", "queries", "yonder"};
+    for (int p = 0; p < 5; p++) {
         for (size_t count = 0; count <= 60; count += 12) {
             for (int view = 0; view <= 3; view++) {
                 rk_rank_call call = rank(profiles[p], count, view, ordinary());
@@ -90,9 +91,79 @@ static void test_rank(void)
                 CHECK(call.missing_count == (count > 10 ? count - 10 : 0)); /* sku-40 and on */
                 CHECK(seen.scores == (view >= 2 ? count : 0));
                 CHECK(seen.features == (view == 3 ? PLAN_FEATURES : 0) && !seen.token.length);
+                CHECK(seen.ages == (view == 3 ? PLAN_READS * PLAN_CELLS : 0));
             }
         }
     }
+}
+
+/* The values of a named column of the answer: of features or ages. */
+static int floats_named(rk_text answer, uint32_t wanted, size_t number, float *out, size_t most)
+{
+    uint32_t tag = 0;
+    rk_wire_reader r = rk_wire_open(answer.bytes, answer.length, arena);
+    while (rk_wire_next(&r, &tag)) {
+        if (tag != wanted || number--) {
+            rk_wire_skip(&r, tag);
+            continue;
+        }
+        const uint8_t *around = rk_wire_enter(&r);
+        while (rk_wire_next(&r, &tag)) {
+            if (tag != RK_TAG_FEATURE_COLUMN_VALUES) {
+                rk_wire_skip(&r, tag);
+                continue;
+            }
+            size_t bytes = rk_wire_length(&r);
+            memcpy(out, r.at, bytes < most * sizeof *out ? bytes : most * sizeof *out);
+            return bytes == most * sizeof *out;
+        }
+        rk_wire_leave(&r, around);
+    }
+    return 0;
+}
+
+/* The plan "plain" ranks by base scores, which test_rank's candidates have: 7 i mod count. */
+static void test_joined_ids(void)
+{
+    enum { COUNT = 12 };
+    float pairs[COUNT], overlaps[COUNT], ages[COUNT];
+    rk_rank_call call = rank("plain", COUNT, 3, ordinary());
+    CHECK(floats_named(call.answer, RK_TAG_RANK_RESPONSE_FEATURES, 20, pairs, COUNT));
+    CHECK(floats_named(call.answer, RK_TAG_RANK_RESPONSE_FEATURES, 21, overlaps, COUNT));
+    CHECK(floats_named(call.answer, RK_TAG_RANK_RESPONSE_SIGNAL_AGES, 3 * PLAN_CELLS + 1, ages, COUNT));
+    for (size_t place = 0; place < COUNT; place++) {
+        size_t i = 0;
+        while (i * 7 % COUNT != COUNT - 1 - place) i++;
+        size_t row = 30 + i; /* of rows 0 to 39; those from 32 on have numbers alone */
+        CHECK(row < PLAN_ROWS ? pairs[place] == 2 * (float)row : isnan(pairs[place]));
+        CHECK(row < PLAN_ROWS ? ages[place] == 999 : isnan(ages[place])); /* written at 1 s */
+        CHECK(isnan(overlaps[place]) == (row >= PLAN_ROWS - 8));
+    }
+}
+
+/* A call says what it wants once its needs are answered. */
+static void test_wanted_rows(void)
+{
+    static rank_bytes request;
+    const rk_rank_options options = ordinary();
+    static const size_t reads[] = {1, 2, 3, 4}, counts[] = {1, 1, 4, 2};
+    rk_rank_call call = {.arena = arena, .scratch = scratch, .plans = &plans->set};
+    request.length = 0;
+    put_common(&request, "yonder", "red shoe");
+    put_candidates(&request, RK_TAG_RANK_REQUEST_CANDIDATES, 30, 4); /* 30 and 31 have a category */
+    rk_arena_reset(arena);
+    rk_rank_prepare(&call, RK_METHOD_RANK, (rk_text){request.bytes, request.length}, &options);
+    CHECK(call.fault.kind == RK_FAULT_NONE && !call.want_count);
+    rk_rank_want_rows(&call);
+    CHECK(call.fault.kind == RK_FAULT_NONE && call.want_count == 4);
+    for (size_t i = 0; i < call.want_count; i++)
+        CHECK(call.wants[i].read == reads[i] && call.wants[i].count == counts[i]);
+    CHECK(is(call.wants[0].ids[0], "sku-3") && is(call.wants[1].ids[0], "red shoe"));
+    CHECK(is(call.wants[2].ids[3], "8:red shoe/sku-33") && is(call.wants[3].ids[1], "3:red/3:s-1/sku-31"));
+    call.told = text_of("\x9a\x02");
+    rk_rank_run(&call);
+    CHECK(call.fault.kind == RK_FAULT_NONE && call.degraded);
+    CHECK(call.answer.length > 2 && !memcmp(call.answer.bytes + call.answer.length - 2, "\x9a\x02", 2));
 }
 
 static void test_batch(void)
@@ -341,6 +412,8 @@ int main(void)
     scratch = rk_arena_new();
     plans = rank_plans_new();
     test_rank();
+    test_joined_ids();
+    test_wanted_rows();
     test_batch();
     test_score();
     test_tokens();

@@ -67,7 +67,7 @@ int main(void)
     expected_length = first.answer.length;
     memcpy(expected, first.answer.bytes, expected_length);
     for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, ranks, &number) == 0);
-    for (; ranking; written++) plan_fill(plans->items); /* new versions of the same values */
+    for (; ranking; written++) plan_fill(plans->tables[PLAN_ITEMS], PLAN_ITEMS); /* new versions of the same values */
     for (int i = 0; i < THREADS; i++) {
         void *wrong;
         CHECK(pthread_join(threads[i], &wrong) == 0 && wrong == NULL);

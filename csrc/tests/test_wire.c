@@ -234,7 +234,7 @@ static void test_encoding(void) {
         rk_wire_answer answer = {.request_id = text("r"), .ids = ids, .indexes = indexes, .count = count,
                                  .first_rank = 126, .total_count = IDS, .scores = scores, .features = &feature,
                                  .feature_count = 1, .missing = missing, .missing_count = 2, .timings = &timing,
-                                 .timing_count = 1, .more = (const uint8_t *)"\x9a\x02\x00", .more_length = 3};
+                                 .timing_count = 1, .told = {(const uint8_t *)"\x9a\x02", 2}, .degradation = {(const uint8_t *)"", 1}};
         size_t size = rk_wire_answer_size(&answer), wrapped = rk_wire_result_size(&answer);
         uint8_t *out = malloc(size), *result = malloc(wrapped);
         if (!out || !result) abort();

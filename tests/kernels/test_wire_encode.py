@@ -39,6 +39,7 @@ def answer_fields(rng: random.Random, count: int, most: int) -> dict[str, Any]:
         "scores": [rng.choice(NUMBERS) for _ in range(most)] if rng.random() < 0.6 else None,
         "base_scores": [rng.random() for _ in range(most)] if rng.random() < 0.6 else None,
         "features": [(rng.choice(IDS), [rng.random() for _ in range(most)]) for _ in range(columns)],
+        "signal_ages": [(rng.choice(IDS), [rng.random() for _ in range(most)]) for _ in range(columns)],
         "total_count": rng.choice((0, 1, most, 2**32 - 1)),
         "rescored_count": rng.choice((0, 1, most)),
         "missing": sorted(rng.sample(range(most), rng.randint(0, most))),
@@ -72,6 +73,8 @@ def answer_message(fields: dict[str, Any]) -> pb.RankResponse:
         message.base_scores.extend(chosen(fields["base_scores"]))
     for name, values in fields["features"]:
         message.features.add(name=name, values=chosen(values))
+    for name, values in fields["signal_ages"]:
+        message.signal_ages.add(name=name, ages_s=chosen(values))
     for stage, microseconds in fields["timings"]:
         message.timings.add(stage=stage, microseconds=microseconds)
     return message
@@ -105,9 +108,13 @@ def test_further_fields_come_last() -> None:
     fields = answer_fields(random.Random(6), 3, 5)
     degradation = pb.RankResponse(degradation=pb.Degradation(level=2, reasons=["overload"]))
     message = answer_message(fields)
+    told = pb.RankResponse(degradation=pb.Degradation(reasons=["signals_unavailable"]))
+    message.MergeFrom(told)
     message.MergeFrom(degradation)
-    encoded = wire.encode_answer(**fields, more=degradation.SerializeToString())
-    assert encoded.endswith(degradation.SerializeToString())
+    after = {"told": told.SerializeToString(), "degradation": degradation.SerializeToString()}
+    encoded = wire.encode_answer(**fields, **after)
+    assert encoded.endswith(after["told"] + after["degradation"])
+    assert message.degradation == pb.Degradation(level=2, reasons=["signals_unavailable", "overload"])
     assert pb.RankResponse.FromString(encoded).SerializeToString() == message.SerializeToString()
 
 
@@ -127,9 +134,13 @@ def test_scores_are_protobufs_bytes(count: int) -> None:
             features=[pb.FeatureColumn(name=name, values=values) for name, values in features],
             missing_ids=[ids[i] for i in missing],
         )
+        message.signal_ages.extend(pb.SignalAges(name=name, ages_s=values) for name, values in features)
+        message.degradation.reasons.append("signals_unavailable")
+        told = pb.RankResponse(degradation=message.degradation).SerializeToString()
         encoded = wire.encode_scores(
-            ids=ids, request_id="r", versions=versions, outputs=outputs, features=features, missing=missing
-        )
+            ids=ids, request_id="r", versions=versions, outputs=outputs, features=features, missing=missing,
+            signal_ages=features, told=told,
+        )  # fmt: skip
         assert encoded == message.SerializeToString(deterministic=True)
 
 

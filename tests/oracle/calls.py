@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oracle import decode, encode
 from oracle.rank import RankedPage, Shared, open_page, rank_list, score_list, share
 from oracle.request import CandidateList, RequestContext, Retrieved
-from oracle.stages import request_ids
+from oracle.stages import row_ids
 from rankd.errors import RankdError, Reason, RequestError
 from rankd.limits import RequestLimits
 from rankd.ranking.plan import Plan
 from rankd.signals.store import SignalRows, SignalStore
+from rankd.types.columns import CategoryColumn
 from rankd.types.text import stored_ids
 from rankd.v1 import ranking_pb2 as pb
 
@@ -124,10 +128,36 @@ class OracleCalls:
 
     async def _retrieve(self, plan: Plan, context: RequestContext, candidates: CandidateList) -> Retrieved:
         rows: dict[str, SignalRows] = {}
-        for read in plan.reads[1:]:
-            ids = request_ids(read.entity, context)
+        ages: dict[str, NDArray[np.float32]] = {}
+        first = plan.reads[0]
+        stored = stored_ids(first.entity, candidates.ids)
+        categories: dict[str, list[str]] = {}
+        for read in plan.reads:
+            key = (first.entity,) if read is first else self.store.schema.entities[read.entity].key or (read.entity,)
+            ids = row_ids(key, first.entity, context, stored, categories)
             rows[read.entity] = await self.store.read(read.entity, ids, read.signals, context.as_of_s)
-        read = plan.reads[0]
-        ids = stored_ids(read.entity, candidates.ids)
-        rows[read.entity] = await self.store.read(read.entity, ids, read.signals, context.as_of_s)
-        return Retrieved(rows)
+            if read is first:
+                categories |= self._category_texts(rows[first.entity])
+            for name, age in self._ages(read.entity, ids, read.signals, context.as_of_s).items():
+                ages[name] = age if len(age) == len(stored) else np.resize(age, len(stored))
+        return Retrieved(rows, ages)
+
+    def _category_texts(self, rows: SignalRows) -> dict[str, list[str]]:
+        text = self.store.categories.text
+        return {
+            name: [text(code) if code >= 0 else "" for code in column.codes.tolist()]
+            for name, column in rows.columns.items()
+            if isinstance(column, CategoryColumn)
+        }
+
+    def _ages(
+        self, entity: str, ids: Sequence[str], signals: Sequence[str], now_s: float
+    ) -> dict[str, NDArray[np.float32]]:
+        reading = self.store.tables.tables[entity].reading(self.store.tables.times(entity, signals))
+        now_ms = round(now_s * 1000)
+        ages: dict[str, NDArray[np.float32]] = {}
+        for signal, times in zip(signals, reading.read(ids, now_ms).columns, strict=True):
+            assert isinstance(times, np.ndarray)
+            known = times != np.iinfo(np.int64).min
+            ages[f"{entity}.{signal}"] = np.where(known, (now_ms - times) / 1000, np.nan).astype(np.float32)
+        return ages

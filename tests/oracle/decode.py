@@ -74,6 +74,7 @@ def decode_request(
         surface=SURFACES[message.surface],
         segments=list(user.segments),
         user_id=user.user_id or user.visitor_id,
+        session_id=user.session_id,
         context=decode_context(message.context_features, plan, categories, f"{prefix}context_features"),
     )
 

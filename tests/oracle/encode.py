@@ -35,6 +35,8 @@ def encode_page(
         response.base_scores.extend(page.base_scores.tolist())
     if page.features is not None:
         response.features.extend(_features(plan, page.features))
+    for name, ages in page.signal_ages.items():
+        response.signal_ages.add(name=name, ages_s=ages.tolist())
     for time in timings:
         response.timings.add(stage=time.stage, microseconds=(time.end_ns - time.start_ns) / 1e3)
     return response
@@ -54,6 +56,8 @@ def encode_scores(
         response.outputs.add(name=name, values=values.tolist())
     if include_features:
         response.features.extend(_features(plan, scored.features))
+        for name, ages in scored.signal_ages.items():
+            response.signal_ages.add(name=name, ages_s=ages.tolist())
     return response
 
 

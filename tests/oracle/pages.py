@@ -59,7 +59,8 @@ def request_fingerprint(
 def _parts(plan: Plan, categories: Categories, context: RequestContext, candidates: CandidateList) -> Iterator[bytes]:
     yield plan.profile.name.encode()
     yield repr(context.as_of_s if context.as_of_given else None).encode()
-    for text in (context.query_text, context.language, context.surface, context.user_id, *context.segments):
+    ids = (context.user_id, context.session_id)
+    for text in (context.query_text, context.language, context.surface, *ids, *context.segments):
         yield text.encode()
     for name in sorted(context.context):
         yield name.encode()

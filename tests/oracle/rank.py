@@ -5,7 +5,7 @@ This file must stay readable as the picture. What a stage does stands in stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -37,7 +37,8 @@ class RankedPage:
 
     `indexes`: positions in the request. `first_rank`: the rank of the first, from 1.
     `scores`, `base_scores`: None in View.BASIC. `features`: float32 (features, page), None
-    below View.FEATURES. `missing_indexes`: positions of the whole list the store knows nothing of.
+    below View.FEATURES. `signal_ages`: seconds (page,) by signal, empty below View.FEATURES.
+    `missing_indexes`: positions of the whole list the store knows nothing of.
     """
 
     indexes: NDArray[np.intp]
@@ -45,6 +46,7 @@ class RankedPage:
     scores: NDArray[np.float64] | None
     base_scores: NDArray[np.float64] | None
     features: NDArray[np.float32] | None
+    signal_ages: Mapping[str, NDArray[np.float32]]
     total_count: int
     rescored_count: int
     missing_indexes: NDArray[np.intp]
@@ -58,6 +60,7 @@ class ScoredList:
 
     outputs: NDArray[np.float64]
     features: NDArray[np.float32]
+    signal_ages: Mapping[str, NDArray[np.float32]]
     missing_indexes: NDArray[np.intp]
     times: list[StageTime]
 
@@ -135,7 +138,7 @@ def score_list(
     outputs = stages.model_outputs(plan, matrix, raw)
     t2 = clock()
     times = [StageTime(stages.FEATURES, t0, t1, length), StageTime(stages.MODEL, t1, t2, length)]
-    return ScoredList(outputs, matrix, _missing(plan, retrieved), times)
+    return ScoredList(outputs, matrix, retrieved.ages, _missing(plan, retrieved), times)
 
 
 def _check_outputs(plan: Plan) -> None:
@@ -225,6 +228,7 @@ def _page(
         scores=ordered.scores[indexes] if with_scores else None,
         base_scores=base_scores[indexes] if with_scores and base_scores is not None else None,
         features=matrix[:, indexes] if with_features and matrix is not None else None,
+        signal_ages={name: ages[indexes] for name, ages in retrieved.ages.items()} if with_features else {},
         total_count=total,
         rescored_count=ordered.rescored_count,
         missing_indexes=_missing(plan, retrieved),

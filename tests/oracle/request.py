@@ -26,7 +26,7 @@ class RequestContext:
     """What all lists of a call share.
 
     `user_id` is the user's or, without one, the visitor's; "" is unknown. `as_of_s`: seconds
-    since 1970 that ages are computed against; `as_of_given`: the caller set it. `context`:
+    since 1970 that ages are computed against; `as_of_given`: the caller set it. `session_id`: "" is unknown. `context`:
     declared context features as columns of length 1; absent ones are missing.
     """
 
@@ -37,6 +37,7 @@ class RequestContext:
     surface: str = ""
     segments: Sequence[str] = ()
     user_id: str = ""
+    session_id: str = ""
     context: Mapping[str, Column] = field(default_factory=dict)
 
 
@@ -54,6 +55,8 @@ class CandidateList:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What the store knows: by entity, one SignalRows; the candidates' is as long as the list, others 1."""
+    """What the store knows: by entity, one SignalRows, as long as the list or of 1 row. `ages`: of each signal
+    ("item.price"), in seconds, float32, as long as the list."""
 
     rows: Mapping[str, SignalRows]
+    ages: Mapping[str, NDArray[np.float32]]

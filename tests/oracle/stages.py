@@ -8,7 +8,7 @@ the store; `reads` tells it what to ask for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,20 +18,35 @@ from oracle.bind import bind
 from oracle.order import by_score, by_score_then_id
 from oracle.request import CandidateList, RequestContext, Retrieved
 from rankd.features.program import Input
-from rankd.ranking.plan import USER, Plan
+from rankd.ranking.plan import Plan
 from rankd.types.columns import Column
-from rankd.types.text import QUERY, stored_ids
+from rankd.types.text import composite_id, query_key
 
 RETRIEVE, FEATURES, BASE, MODEL, PAGE = ("retrieve", "features", "base", "model", "page")
 
 
-def request_ids(entity: str, context: RequestContext) -> Sequence[str]:
-    """The one id to read of a request-level entity; "" (which nothing is stored under) if unknown."""
-    if entity == USER:
-        return (context.user_id,)
-    if entity == QUERY:
-        return stored_ids(QUERY, [context.query_text])
-    raise ValueError(f"no id is known for entity {entity}")  # the feature compiler allows no other
+def row_ids(
+    key: Sequence[str],
+    candidate: str,
+    context: RequestContext,
+    candidates: Sequence[str],
+    categories: Mapping[str, list[str]],
+) -> list[str]:
+    """The ids of an entity's rows: one per candidate, or one; "" (which nothing is stored under) if a part is unknown.
+
+    `key`: as Entity.key, or the entity itself. `candidate`: the candidates' entity, `candidates` their ids as stored,
+    `categories` their category signals.
+    """
+    of_request = {"user": context.user_id, "session": context.session_id, "query": query_key(context.query_text)}
+    is_of_candidate = [name.partition(".")[0] == candidate for name in key]
+    rows = len(candidates) if any(is_of_candidate) else 1
+    parts: list[Sequence[str]] = []
+    for name, of_candidate in zip(key, is_of_candidate, strict=True):
+        if of_candidate:
+            parts.append(categories[name.partition(".")[2]] if "." in name else candidates)
+        else:
+            parts.append([of_request[name]] * rows)
+    return [composite_id(one) if all(one) else "" for one in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import pytest
 from support.fakes import FakeCategories, FakeScorer
 
 from rankd.errors import ConfigError
+from rankd.features.entities import IdPart, PartSource
 from rankd.limits import RequestLimits
 from rankd.models.scorer import LoadedModel
 from rankd.ranking.build import build_plan
@@ -60,15 +61,29 @@ def loaded(*names: str) -> dict[str, LoadedModel]:
 def test_reads_are_what_the_expressions_use() -> None:
     plan = build_plan(profile(), schema(), FakeCategories(), {})
     assert plan.reads == (
-        Read("item", ("price", "title", "brand", "released")), Read("user", ("taste",)), Read("query", ("ctr",)),
-    )  # fmt: skip
+        Read("item", ("price", "title", "brand", "released"), (IdPart(PartSource.CANDIDATE),)),
+        Read("user", ("taste",), (IdPart(PartSource.USER),)),
+        Read("query", ("ctr",), (IdPart(PartSource.QUERY),)),
+    )
     assert plan.feature_names == tuple(feature.name for feature in FEATURES)
     assert plan.versions.model == ""
 
 
 def test_a_profile_without_signals_still_asks_which_candidates_are_known() -> None:
     plan = build_plan(profile(features=(Feature("x", "column.bm25"),), base=None), schema(), FakeCategories(), {})
-    assert plan.reads == (Read("item", ()),)
+    assert plan.reads == (Read("item", (), (IdPart(PartSource.CANDIDATE),)),)
+
+
+def test_signals_that_ids_are_made_of_are_read_first() -> None:
+    joined = {"ctr": Signal("ctr", SignalKind.F32)}
+    entities = dict(schema().entities)
+    entities["user_brand"] = Entity("user_brand", joined, ("user", "item.brand"))
+    features = (Feature("x", "item.price"), Feature("y", "user_brand.ctr"))
+    plan = build_plan(profile(features=features, base=None), Schema(entities), FakeCategories(), {})
+    assert plan.reads == (
+        Read("item", ("brand", "price"), (IdPart(PartSource.CANDIDATE),)),
+        Read("user_brand", ("ctr",), (IdPart(PartSource.USER), IdPart(PartSource.CATEGORY, "brand"))),
+    )
 
 
 def test_model_inputs_may_be_any_features_in_any_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(scope="module")
 def store(loop: asyncio.AbstractEventLoop) -> Iterator[SignalStore]:
-    store = loop.run_until_complete(open_embedded(world.SCHEMA, None, 1000))
+    ticks = itertools.count(NOW_S - 2000, 37.5)
+    store = loop.run_until_complete(open_embedded(world.SCHEMA, None, 1000, clock=lambda: next(ticks)))
     loop.run_until_complete(world.fill(store))
     yield store
     loop.run_until_complete(store.close())
@@ -128,6 +130,7 @@ def common(draw: st.DrawFn, message: Any, profile: str, faults: bool) -> None:
     message.query.language_code = draw(st.sampled_from(["", "de", "en"]))
     message.user.user_id = draw(st.sampled_from(["", "ann", "nobody"]))
     message.user.visitor_id = draw(st.sampled_from(["", "bob"]))
+    message.user.session_id = draw(st.sampled_from(["", "s1", "s2", "s3"]))
     message.user.segments.extend(draw(st.lists(WORDS, max_size=4)))
     if chance(draw, 50):
         message.as_of.seconds = draw(st.integers(0, 2_000_000_000))

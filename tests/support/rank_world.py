@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from support.serving import SEARCH
 
@@ -15,6 +17,7 @@ from rankd.ranking.plan import Plan
 from rankd.signals.store import ColumnValues, MapValues, SetValues, SignalStore, WriteBatch
 from rankd.types.profile import ContextFeature, ContextKind, Feature, Profile
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.types.text import composite_id, query_key
 
 ITEM_SIGNALS = (
     Signal("price", SignalKind.F32),
@@ -34,11 +37,34 @@ USER_SIGNALS = (
     Signal("vector", SignalKind.EMBEDDING, dimension=3),
 )
 QUERY_SIGNALS = (Signal("ctr", SignalKind.F32), Signal("words", SignalKind.STRING))
+JOINED_SIGNALS = (
+    Signal("ctr", SignalKind.F32, ttl_s=1000.0), Signal("brand", SignalKind.CATEGORY),
+    Signal("words", SignalKind.STRING), Signal("vector", SignalKind.EMBEDDING, dimension=3),
+)  # fmt: skip
+
+SIGNALS = {
+    "item": ITEM_SIGNALS,
+    "user": USER_SIGNALS,
+    "query": QUERY_SIGNALS,
+    "session": USER_SIGNALS,
+    "query_item": JOINED_SIGNALS,
+    "user_brand": JOINED_SIGNALS,
+    "brand_query_session": JOINED_SIGNALS,
+    "user_query": JOINED_SIGNALS,
+    "user_user": JOINED_SIGNALS,
+}
+KEYS = {
+    "query_item": ("query", "item"),
+    "user_brand": ("user", "item.brand"),
+    "brand_query_session": ("item.brand", "query", "session"),
+    "user_query": ("user", "query"),
+    "user_user": ("user", "user"),
+}
 
 SCHEMA = Schema(
     {
-        name: Entity(name, {signal.name: signal for signal in signals})
-        for name, signals in (("item", ITEM_SIGNALS), ("user", USER_SIGNALS), ("query", QUERY_SIGNALS))
+        name: Entity(name, {signal.name: signal for signal in signals}, KEYS.get(name, ()))
+        for name, signals in SIGNALS.items()
     }
 )
 
@@ -72,6 +98,17 @@ FEATURES = {
     "language": 'where(request.language == "de", 1, 0)',
     "surface": 'where(request.surface == "search", 1, 0)',
     "ranked": "list_rank(column.bm25)",
+    "session_age": "session.age",
+    "session_taste": "lookup(session.taste, item.brand)",
+    "pair_ctr": "query_item.ctr",
+    "pair_words": "token_overlap(request.query, query_item.words)",
+    "pair_brand": "where(query_item.brand == item.brand, 2, 1)",
+    "pair_taste": "dot(user.vector, query_item.vector)",
+    "brand_ctr": "user_brand.ctr",
+    "brand_words": "token_overlap(request.query, user_brand.words)",
+    "triple_ctr": "brand_query_session.ctr",
+    "user_query_ctr": "user_query.ctr",
+    "user_user": "where(user_user.brand == item.brand, 2, 1)",
 }
 
 EVERYTHING = Profile(
@@ -93,7 +130,9 @@ PROFILES = (
     Profile("base", columns=("bm25",), features=(Feature("price", "item.price"),), base="-price"),
     Profile("classes", columns=("bm25",), features=(Feature("bm25", "column.bm25"),), model="classes"),
     Profile("queries", entity="query", features=(Feature("ctr", "query.ctr"),), base="ctr"),
-    Profile("people", entity="user", features=(Feature("age", "user.age"),), base="age"),
+    Profile("people", entity="user", features=(Feature("age", "user.age"), Feature("own", "user_query.ctr"),
+            Feature("twice", "user_user.ctr")), base="age"),
+    Profile("joined", features=(Feature("brand_ctr", "user_brand.ctr"),), base="query_item.ctr"),
 )  # fmt: skip
 
 
@@ -129,6 +168,7 @@ def plans(store: SignalStore) -> dict[str, Plan]:
 ITEMS = [f"item-{i}" for i in range(12)] + ["ünïcode", "x" * 300]
 USERS = ["ann", "bob"]
 QUERIES = ["red shoe", "größe"]
+SESSIONS = ["s1", "s2"]
 BRANDS = ["acme", "bolt", "größe"]
 
 
@@ -162,6 +202,7 @@ async def fill(store: SignalStore) -> None:
             ],
         )
     )
+    await store.write(WriteBatch("item", ITEMS[:5], [ColumnValues("price", every[:4], prices[:4], every[4:5])]))
     two = np.arange(2)
     taste = MapValues(["acme", "größe", "bolt"], np.array([1, 2, 3], np.float32), np.array([2, 1]))
     await store.write(
@@ -176,6 +217,17 @@ async def fill(store: SignalStore) -> None:
             ],
         )
     )
+    await _fill_joined(store)
+    await store.write(
+        WriteBatch(
+            "session",
+            SESSIONS,
+            [
+                ColumnValues("age", two, np.array([3, 4], np.float32), none),
+                ColumnValues("taste", two, taste, none),
+            ],
+        )
+    )
     await store.write(
         WriteBatch(
             "query",
@@ -186,3 +238,24 @@ async def fill(store: SignalStore) -> None:
             ],
         )
     )
+
+
+async def _fill_joined(store: SignalStore) -> None:
+    """Most of what the parts of keys can make together, with gaps."""
+    values = {
+        "query": [query_key(text) for text in QUERIES], "item": ITEMS, "user": USERS,
+        "session": SESSIONS, "item.brand": BRANDS,
+    }  # fmt: skip
+    none = np.empty(0, np.int64)
+    for entity, key in KEYS.items():
+        every = list(dict.fromkeys(composite_id(one) for one in itertools.product(*(values[part] for part in key))))
+        ids = [one for i, one in enumerate(every) if i % 5]
+        n = len(ids)
+        all_, some = np.arange(n), np.arange(0, n, 2)
+        columns = [
+            ColumnValues("ctr", all_, (np.arange(n, dtype=np.float32) % 7) / 4, none),
+            ColumnValues("brand", some, [BRANDS[i % 3] for i in range(len(some))], none),
+            ColumnValues("words", some, ["Red things" if i % 2 else "GRÖSSE" for i in range(len(some))], none),
+            ColumnValues("vector", all_, np.arange(3 * n, dtype=np.float32).reshape(n, 3) % 5 - 2, none),
+        ]
+        await store.write(WriteBatch(entity, ids, columns))

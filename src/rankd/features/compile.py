@@ -9,8 +9,9 @@ from functools import partial
 from rankd import limits
 from rankd.errors import ExpressionError
 from rankd.features.builder import Builder
+from rankd.features.entities import REQUEST_ENTITIES, UnknownNameError
 from rankd.features.expression import Compiler
-from rankd.features.names import UnknownNameError, feature_input, resolve
+from rankd.features.names import feature_input, resolve
 from rankd.features.parse import Source, children, did_you_mean, parse
 from rankd.features.program import CompiledProgram
 from rankd.features.values import Typer
@@ -76,7 +77,7 @@ def _sources(profile: Profile) -> dict[str, Source]:
 
 
 def _unknown_feature(profile: Profile, name: str) -> UnknownNameError:
-    namespaces = (profile.entity, "user", "query", "column", "context", "request", "candidate")
+    namespaces = (profile.entity, *REQUEST_ENTITIES, "column", "context", "request", "candidate")
     if name in namespaces:
         return UnknownNameError(f"`{name}` is followed by a dot and a name, such as {name}.…")
     return UnknownNameError(

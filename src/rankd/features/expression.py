@@ -6,8 +6,8 @@ import ast
 import math
 from collections.abc import Callable, Mapping
 
+from rankd.features.entities import UnknownNameError
 from rankd.features.functions import FUNCTIONS, call
-from rankd.features.names import UnknownNameError
 from rankd.features.parse import did_you_mean
 from rankd.features.program import Input, ValueType
 from rankd.features.values import (

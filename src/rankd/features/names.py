@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rankd.features.entities import UnknownNameError, id_parts
 from rankd.features.parse import did_you_mean
 from rankd.features.program import Input, Source, ValueType
 from rankd.types.profile import ContextKind, Profile
@@ -41,14 +42,7 @@ REQUEST_TYPES: Mapping[str, ValueType] = {
 
 CANDIDATE_NAMES = ("base_score", "position")
 
-REQUEST_ENTITIES = ("user", "query")
-"""Entities of which a request names one: their signals are the same for every candidate."""
-
 NOW = Input(Source.REQUEST, "request", "now", ValueType.TIMESTAMP, False)
-
-
-class UnknownNameError(Exception):
-    """A name that stands for nothing; its text says what there is."""
 
 
 def resolve(profile: Profile, schema: Schema, namespace: str, name: str) -> Input:
@@ -75,25 +69,11 @@ def feature_input(name: str) -> Input:
 
 
 def _signal(profile: Profile, schema: Schema, namespace: str, name: str) -> Input:
-    readable = (profile.entity, *(e for e in REQUEST_ENTITIES if e != profile.entity))
-    if namespace not in readable:
-        if namespace in schema.entities:
-            raise UnknownNameError(
-                f"signals of `{namespace}` cannot be read here: the candidates are of the entity `{profile.entity}`, "
-                f"and a request names one user and one query"
-            )
-        options = [*(e for e in readable if e in schema.entities), "column", "context", "request", "candidate"]
-        raise UnknownNameError(f"unknown namespace `{namespace}`" + did_you_mean(namespace, options))
-    if namespace not in schema.entities:
-        raise UnknownNameError(
-            f"the schema declares no entity `{namespace}`" + did_you_mean(namespace, schema.entities)
-        )
+    per_candidate = any(part.source.is_per_candidate for part in id_parts(profile.entity, schema, namespace))
     signals = schema.entities[namespace].signals
     _require(name, signals, f"the entity `{namespace}` has no signal")
     signal = signals[name]
-    return Input(
-        Source.SIGNAL, namespace, name, SIGNAL_TYPES[signal.kind], namespace == profile.entity, signal.dimension
-    )
+    return Input(Source.SIGNAL, namespace, name, SIGNAL_TYPES[signal.kind], per_candidate, signal.dimension)
 
 
 def _require(name: str, known: Mapping[str, object] | tuple[str, ...], message: str) -> None:

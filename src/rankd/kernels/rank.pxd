@@ -13,9 +13,11 @@ cdef extern from "rk_rank.h" nogil:
 
     cdef enum:
         RK_SOURCES
-        RK_READ_CANDIDATES
-        RK_READ_USER
-        RK_READ_QUERY
+        RK_ID_CANDIDATE
+        RK_ID_USER
+        RK_ID_SESSION
+        RK_ID_QUERY
+        RK_ID_CATEGORY
         RK_CONTEXT_NUMBER
         RK_CONTEXT_CATEGORY
         RK_CONTEXT_TEXT
@@ -38,11 +40,19 @@ cdef extern from "rk_rank.h" nogil:
         const rk_binding *inputs
         size_t input_count
 
+    ctypedef struct rk_id_part:
+        int32_t source
+        int32_t column
+
     ctypedef struct rk_plan_read:
         const rk_table_reading *reading
+        const rk_table_reading *dated
+        const rk_text *names
+        const rk_id_part *parts
         size_t column_count
-        int32_t reader
+        size_t part_count
         int32_t by_key
+        int32_t is_fetched
 
     ctypedef struct rk_names:
         const rk_text *names
@@ -68,6 +78,9 @@ cdef extern from "rk_rank.h" nogil:
         size_t rerank_count
         const rk_plan_read *reads
         size_t read_count
+        size_t fetched_count
+        const rk_table_reading *categories
+        size_t category_count
         rk_names columns
         rk_names contexts
         const rk_declared_context *declared
@@ -139,10 +152,16 @@ cdef extern from "rk_rank.h" nogil:
         rk_text request_id
         size_t offset
 
+    ctypedef struct rk_rank_want:
+        size_t read
+        const rk_text *ids
+        size_t count
+
     ctypedef struct rk_rank_call:
         rk_arena *arena
         rk_arena *scratch
         const rk_plan_set *plans
+        const rk_plan *plan
         int64_t plan_number
         rk_fault fault
         rk_text request_id
@@ -150,6 +169,9 @@ cdef extern from "rk_rank.h" nogil:
         double cost
         rk_text_need *needs
         size_t need_count
+        const rk_rank_want *wants
+        size_t want_count
+        rk_text told
         rk_list_result *lists
         size_t list_count
         rk_stage_time *stages
@@ -161,4 +183,5 @@ cdef extern from "rk_rank.h" nogil:
         int degraded
 
     void rk_rank_prepare(rk_rank_call *call, rk_method method, rk_text request, const rk_rank_options *options)
+    void rk_rank_want_rows(rk_rank_call *call)
     void rk_rank_run(rk_rank_call *call)

@@ -6,7 +6,7 @@ from rankd.kernels.scorer import ScorerKernel
 from rankd.kernels.table import Table, TableReading
 
 SOURCES: Mapping[str, int]
-READERS: Mapping[str, int]
+PARTS: Mapping[str, int]
 CONTEXT_FIELDS: Mapping[str, int]
 """By the names of ContextValue's fields."""
 FAULTS: tuple[str, ...]
@@ -53,7 +53,8 @@ class PlanKernel:
         output_names: Sequence[str],
         model_rows: Sequence[int] | None,
         rerank_count: int | None,
-        reads: Sequence[tuple[TableReading, int, str, bool]],
+        reads: Sequence[tuple[TableReading, TableReading, Sequence[str], Sequence[tuple[str, int]], bool, bool]],
+        categories: tuple[TableReading, int] | None,
         columns: Sequence[str],
         contexts: Sequence[tuple[str, str, int]],
         dictionary: Table,
@@ -61,16 +62,26 @@ class PlanKernel:
         scored_cost: float,
     ) -> None:
         """`versions`: profile, model, schema. Inputs: (a key of SOURCES, index, reading). `model_rows`: the feature of
-        each of the model's inputs. `reads`: (reading, columns, a key of READERS, whether ids are keys), the candidates'
-        first. `contexts`: (name, a key of CONTEXT_FIELDS, dimension). Costs: ns a candidate, and one the model scores.
-        ValueError if parts do not fit each other. Tables' columns must be of the kinds that the inputs have."""
+        each of the model's inputs. `reads`: (reading, the same, then the time of each value, names of its columns,
+        parts of the ids: (a key of PARTS, a column of the first read), whether ids are keys, whether rows are fetched),
+        the candidates' first. `categories`: of the first read the leading columns without TTL, and how many; None: no
+        fetched row's id is made of them. `contexts`: (name, a key of CONTEXT_FIELDS, dimension). Costs: ns a candidate,
+        and one the model scores. ValueError if parts do not fit each other. Tables' columns must be of the kinds that
+        the inputs have."""
 
 class CallKernel:
     """A call that is decoded and checked. For one thread at a time; `run` once."""
 
     @property
     def cost(self) -> float: ...
-    def run(self) -> CallValues: ...
+    @property
+    def plan_number(self) -> int: ...
+    @property
+    def wants(self) -> list[tuple[int, list[str]]]:
+        """Rows to be brought before `run`: (number of a read, ids)."""
+
+    def run(self, told: bytes = b"") -> CallValues:
+        """`told`: encoded fields of a response, put into every answer."""
 
 class RankKernel:
     """An immutable set of plans. Safe from several threads."""
@@ -90,4 +101,5 @@ class RankKernel:
         degradation: bytes,
         with_stages: bool,
     ) -> CallValues | CallKernel:
-        """A call from bytes to bytes, or, if its cost is above `inline_cost`, up to where the work begins."""
+        """A call from bytes to bytes, or, if its cost is above `inline_cost` or rows are to be brought, up to where the
+        work begins."""

@@ -24,7 +24,10 @@ SOURCES = {
     "signal": 0, "column": 1, "context": 2, "feature": 3, "base_score": 4, "position": 5, "now": 6, "query": 7,
     "language": 8, "surface": 9, "segments": 10,
 }
-READERS = {"candidates": RK_READ_CANDIDATES, "user": RK_READ_USER, "query": RK_READ_QUERY}
+PARTS = {
+    "candidate": RK_ID_CANDIDATE, "user": RK_ID_USER, "session": RK_ID_SESSION, "query": RK_ID_QUERY,
+    "category": RK_ID_CATEGORY,
+}
 CONTEXT_FIELDS = {
     "number": RK_CONTEXT_NUMBER, "category": RK_CONTEXT_CATEGORY, "text": RK_CONTEXT_TEXT,
     "vector": RK_CONTEXT_VECTOR, "set": RK_CONTEXT_SET, "timestamp": RK_CONTEXT_TIMESTAMP, "flag": RK_CONTEXT_FLAG,
@@ -108,7 +111,7 @@ cdef class PlanKernel:
 
     def __init__(self, *, str name, versions, ProgramKernel features not None, feature_inputs, feature_names,
                  ProgramKernel base, base_inputs, ScorerKernel scorer, output_names, model_rows, rerank_count, reads,
-                 columns, contexts, Table dictionary not None, double candidate_cost, double scored_cost):
+                 categories, columns, contexts, Table dictionary not None, double candidate_cost, double scored_cost):
         cdef rk_plan *plan = &self._plan
         if self._memory is not None:
             raise ValueError("the plan is made already")
@@ -127,12 +130,13 @@ cdef class PlanKernel:
             self._model(scorer, output_names, model_rows)
         plan.rerank_count = SIZE_MAX if rerank_count is None else rerank_count
         self._reads(reads)
+        self._categories(categories)
         plan.columns = self._memory.names(columns)
         self._contexts(contexts)
         plan.dictionary = dictionary.table
         plan.candidate_cost = candidate_cost
         plan.scored_cost = scored_cost
-        self._held = (features, base, scorer, tuple(read[0] for read in reads), dictionary)
+        self._held = (features, base, scorer, tuple(read[:2] for read in reads), categories, dictionary)
         if rk_plan_check(plan):
             raise ValueError(f"plan {name}: an index, a count or a kind is out of its bounds")
 
@@ -165,13 +169,29 @@ cdef class PlanKernel:
 
     cdef int _reads(self, reads) except -1:
         cdef rk_plan_read *made = <rk_plan_read *>self._memory.take(len(reads), sizeof(rk_plan_read))
-        cdef TableReading reading
+        cdef TableReading reading, dated
         cdef Py_ssize_t i
         for i in range(len(reads)):
-            reading, column_count, reader, by_key = reads[i]
-            made[i] = rk_plan_read(reading.reading, column_count, READERS[reader], by_key)
+            reading, dated, names, parts, by_key, is_fetched = reads[i]
+            made[i] = rk_plan_read(reading.reading, dated.reading, self._memory.texts(names), self._parts(parts),
+                                   len(names), len(parts), by_key, is_fetched)
+            self._plan.fetched_count += bool(is_fetched)
         self._plan.reads = made
         self._plan.read_count = len(reads)
+        return 0
+
+    cdef const rk_id_part *_parts(self, parts) except NULL:
+        cdef rk_id_part *made = <rk_id_part *>self._memory.take(len(parts), sizeof(rk_id_part))
+        cdef Py_ssize_t i
+        for i in range(len(parts)):
+            made[i] = rk_id_part(PARTS[parts[i][0]], parts[i][1])
+        return made
+
+    cdef int _categories(self, categories) except -1:
+        cdef TableReading reading
+        if categories is not None:
+            reading, self._plan.category_count = categories
+            self._plan.categories = reading.reading
         return 0
 
     cdef int _contexts(self, contexts) except -1:
@@ -221,10 +241,28 @@ cdef class CallKernel:
     def cost(self):
         return self._call.cost
 
-    def run(self):
+    @property
+    def plan_number(self):
+        return self._call.plan_number
+
+    @property
+    def wants(self):
+        cdef const rk_rank_want *want
+        cdef size_t i, k
+        if not self._is_open:
+            raise ValueError("the call has run")
+        made = []
+        for i in range(self._call.want_count):
+            want = &self._call.wants[i]
+            made.append((want.read, [_str(want.ids[k]) for k in range(want.count)]))
+        return made
+
+    def run(self, bytes told=b""):
         if not self._is_open:
             raise ValueError("a call runs once")
         self._is_open = False
+        self._call.told.bytes = <const uint8_t *><const char *>told
+        self._call.told.length = len(told)
         with nogil:
             rk_rank_run(&self._call)
         return self._finish()
@@ -328,11 +366,17 @@ cdef class RankKernel:
         call._is_open = False
         with nogil:
             rk_rank_prepare(&call._call, method, request, &call._options)
-            runs = call._call.fault.kind == RK_FAULT_NONE and not call._call.need_count and call._call.cost <= inline_cost
+            runs = (call._call.fault.kind == RK_FAULT_NONE and not call._call.need_count
+                    and not call._call.plan.fetched_count and call._call.cost <= inline_cost)
             if runs:
                 rk_rank_run(&call._call)
         if runs or call._call.fault.kind != RK_FAULT_NONE:
             return call._finish()
         call._normalise()
+        if call._call.plan.fetched_count:
+            with nogil:
+                rk_rank_want_rows(&call._call)
+            if call._call.fault.kind != RK_FAULT_NONE:
+                return call._finish()
         call._is_open = True
-        return call if call._call.cost > inline_cost else call.run()
+        return call if call._call.cost > inline_cost or call._call.want_count else call.run()

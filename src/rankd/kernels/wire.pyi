@@ -12,12 +12,14 @@ def encode_answer(
     scores: Sequence[float] | None = None,
     base_scores: Sequence[float] | None = None,
     features: Sequence[tuple[str, Sequence[float]]] = (),
+    signal_ages: Sequence[tuple[str, Sequence[float]]] = (),
     total_count: int = 0,
     rescored_count: int = 0,
     missing: Sequence[int] = (),
     next_page_token: str = "",
     timings: Sequence[tuple[str, float]] = (),
-    more: bytes = b"",
+    told: bytes = b"",
+    degradation: bytes = b"",
     as_result: bool = False,
 ) -> bytes: ...
 def encode_scores(
@@ -28,4 +30,6 @@ def encode_scores(
     outputs: Sequence[tuple[str, Sequence[float]]] = (),
     features: Sequence[tuple[str, Sequence[float]]] = (),
     missing: Sequence[int] = (),
+    signal_ages: Sequence[tuple[str, Sequence[float]]] = (),
+    told: bytes = b"",
 ) -> bytes: ...

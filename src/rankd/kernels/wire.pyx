@@ -108,8 +108,10 @@ cdef extern from "rk_wire_rank.h":
         size_t missing_count
         const rk_wire_timing *timings
         size_t timing_count
-        const uint8_t *more
-        size_t more_length
+        const rk_wire_named *ages
+        size_t age_count
+        rk_text told
+        rk_text degradation
 
     ctypedef struct rk_wire_scores:
         rk_text request_id, profile_version, model_version, schema_version
@@ -117,9 +119,11 @@ cdef extern from "rk_wire_rank.h":
         size_t count
         const rk_wire_named *outputs
         const rk_wire_named *features
-        size_t output_count, feature_count
+        const rk_wire_named *ages
+        size_t output_count, feature_count, age_count
         const int64_t *missing
         size_t missing_count
+        rk_text told
 
     size_t rk_wire_answer_size(const rk_wire_answer *answer) nogil
     uint8_t *rk_wire_encode_answer(const rk_wire_answer *answer, uint8_t *out) nogil
@@ -318,7 +322,8 @@ cdef bytes _checked(bytes written, size_t end):
 
 def encode_answer(
     *, ids, indexes, request_id="", versions=("", "", ""), first_rank=1, scores=None, base_scores=None, features=(),
-    total_count=0, rescored_count=0, missing=(), next_page_token="", timings=(), bytes more=b"", bint as_result=False,
+    signal_ages=(), total_count=0, rescored_count=0, missing=(), next_page_token="", timings=(), bytes told=b"",
+    bytes degradation=b"", bint as_result=False,
 ):
     """A RankResponse, or a BatchRankResponse that has it as its one result. Columns are (name, values by candidate)."""
     cdef _Arena arena = _Arena()
@@ -340,7 +345,11 @@ def encode_answer(
     answer.features, answer.feature_count = arena.named(features, len(ids), False), len(features)
     answer.missing, answer.missing_count = arena.positions(missing, len(ids)), len(missing)
     answer.timings, answer.timing_count = arena.timings(timings), len(timings)
-    answer.more, answer.more_length = more, len(more)
+    answer.ages, answer.age_count = arena.named(signal_ages, len(ids), False), len(signal_ages)
+    answer.told.bytes = <const uint8_t *><const char *>told
+    answer.told.length = len(told)
+    answer.degradation.bytes = <const uint8_t *><const char *>degradation
+    answer.degradation.length = len(degradation)
     cdef bytes out = bytes(rk_wire_result_size(&answer) if as_result else rk_wire_answer_size(&answer))
     cdef uint8_t *start = out
     if as_result:
@@ -348,7 +357,8 @@ def encode_answer(
     return _checked(out, rk_wire_encode_answer(&answer, start) - start)
 
 
-def encode_scores(*, ids, request_id="", versions=("", "", ""), outputs=(), features=(), missing=()):
+def encode_scores(*, ids, request_id="", versions=("", "", ""), outputs=(), features=(), missing=(), signal_ages=(),
+                  bytes told=b""):
     """A ScoreResponse. Columns are (name, values)."""
     cdef _Arena arena = _Arena()
     cdef rk_wire_scores scores
@@ -360,6 +370,9 @@ def encode_scores(*, ids, request_id="", versions=("", "", ""), outputs=(), feat
     scores.outputs, scores.output_count = arena.named(outputs, len(ids), True), len(outputs)
     scores.features, scores.feature_count = arena.named(features, len(ids), False), len(features)
     scores.missing, scores.missing_count = arena.positions(missing, len(ids)), len(missing)
+    scores.ages, scores.age_count = arena.named(signal_ages, len(ids), False), len(signal_ages)
+    scores.told.bytes = <const uint8_t *><const char *>told
+    scores.told.length = len(told)
     cdef bytes out = bytes(rk_wire_scores_size(&scores))
     cdef uint8_t *start = out
     return _checked(out, rk_wire_encode_scores(&scores, start) - start)

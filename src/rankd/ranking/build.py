@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rankd.errors import ConfigError
 from rankd.features import compile_base, compile_features
+from rankd.features.entities import PartSource, id_parts
 from rankd.features.program import Input, Source
 from rankd.models.scorer import LoadedModel
 from rankd.ranking.plan import Plan, Read, Versions
@@ -33,7 +34,7 @@ def build_plan(profile: Profile, schema: Schema, categories: Categories, models:
         base=base,
         model=model,
         model_rows=_model_rows(model, features.output_names, where) if model else None,
-        reads=_reads(profile.entity, [*features.inputs, *(base.inputs if base else ())]),
+        reads=_reads(profile.entity, schema, [*features.inputs, *(base.inputs if base else ())]),
     )
 
 
@@ -63,10 +64,15 @@ def _model_rows(model: LoadedModel, names: tuple[str, ...], where: str) -> NDArr
     return np.array([row_of[name] for name in wanted], dtype=np.intp)
 
 
-def _reads(entity: str, inputs: Iterable[Input]) -> tuple[Read, ...]:
-    """One read per entity, signals in first-use order; the candidates' first, even without signals."""
-    wanted: dict[str, dict[str, None]] = {entity: {}}
-    for item in inputs:
-        if item.source is Source.SIGNAL:
-            wanted.setdefault(item.namespace, {})[item.name] = None
-    return tuple(Read(name, tuple(signals)) for name, signals in wanted.items())
+def _reads(entity: str, schema: Schema, inputs: Iterable[Input]) -> tuple[Read, ...]:
+    """One read per entity, signals in first-use order; the candidates' first, even without signals, and of theirs those
+    that ids are made of."""
+    named = [item for item in inputs if item.source is Source.SIGNAL]
+    parts = {name: id_parts(entity, schema, name) for name in [entity, *(item.namespace for item in named)]}
+    wanted: dict[str, dict[str, None]] = {name: {} for name in parts}
+    for part in (part for of_entity in parts.values() for part in of_entity):
+        if part.source is PartSource.CATEGORY:
+            wanted[entity][part.signal] = None
+    for item in named:
+        wanted[item.namespace][item.name] = None
+    return tuple(Read(name, tuple(signals), parts[name]) for name, signals in wanted.items())

@@ -11,13 +11,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.features.entities import IdPart
 from rankd.features.program import CompiledProgram
 from rankd.models.scorer import LoadedModel
 from rankd.types.profile import Profile
-
-USER = "user"
-"""The entity whose signals are read by the request's user or visitor id."""
-
 
 CANDIDATE_NS: Final = 80.0
 SIGNAL_NS: Final = 5.0
@@ -34,17 +31,19 @@ class Versions(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Signals to fetch of one entity: the candidates', the user's or the query's."""
+    """Signals to read of one entity. `parts`: what the ids of its rows are joined of."""
 
     entity: str
     signals: tuple[str, ...]
+    parts: tuple[IdPart, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
     """See the module's docstring.
 
-    `reads[0]` is the candidates' entity, always present: it tells which ids are known.
+    `reads[0]` is the candidates' entity, always present: it tells which ids are known. Its signals begin with those
+    that other ids are made of.
     `model_rows`: for every model input the row of the feature matrix that holds it; None: as they are.
     """
 

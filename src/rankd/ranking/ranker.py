@@ -11,15 +11,16 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from rankd import limits as bounds
+from rankd.errors import ConfigError
 from rankd.features.program import CompiledProgram, Input, Source
 from rankd.kernels.rank import CallKernel, PlanKernel, RankKernel
 from rankd.kernels.table import TableReading
 from rankd.limits import RequestLimits
 from rankd.ranking.faults import RankFault
-from rankd.ranking.plan import USER, Plan
+from rankd.ranking.plan import Plan
 from rankd.signals.store import SignalStore
 from rankd.types.profile import ContextKind
 from rankd.types.text import QUERY
@@ -55,8 +56,8 @@ class Ranked(NamedTuple):
 
     `answer`: an encoded response, b"" with a `fault`. `list_faults`: of a batch, ascending, (list, where in `answer`
     its Result belongs, fault). `plan`: None if none was found. `request_id`: the caller's, or the one given. Counts
-    are of all lists together; `list_count` is 0 but for a batch. `degraded`: by
-    `max_rescored`.
+    are of all lists together; `list_count` is 0 but for a batch. `degraded`: by `max_rescored`, or by what Pending.run
+    was told.
     """
 
     answer: bytes
@@ -74,7 +75,7 @@ class Ranked(NamedTuple):
 
 
 class Pending:
-    """A call that is decoded and checked, whose work is above inline_cost: for a thread."""
+    """A call that is decoded and checked: its work is above inline_cost, so for a thread, or rows are to be fetched."""
 
     def __init__(self, ranker: Ranker, method: Method, call: CallKernel) -> None:
         self._ranker = ranker
@@ -82,17 +83,20 @@ class Pending:
         self._call = call
         self.cost = call.cost
         """Estimated work, ns."""
+        self.wanted: Mapping[str, Sequence[str]] = ranker._wanted(call)
+        """By entity, the distinct ids (as they are stored) of rows that SignalStore.fetch is to bring before `run`."""
 
-    def run(self) -> Ranked:
-        """Does the work. Once; ValueError after that."""
-        return self._ranker._ranked(self._method, self._call.run())
+    def run(self, degradation: bytes = b"") -> Ranked:
+        """Does the work. Once; ValueError after that. `degradation` (encoded fields of RankResponse): put into every
+        answer, before what Ranker.rank was given."""
+        return self._ranker._ranked(self._method, self._call.run(degradation))
 
 
 class Ranker:
     """See the module's docstring. Safe from several threads; never waits for anything."""
 
     def __init__(self, plans: Mapping[str, Plan], store: SignalStore, limits: RequestLimits) -> None:
-        """ValueError if a plan is of another schema than the store's."""
+        """ValueError if a plan is of another schema than the store's; ConfigError if one would fetch in two steps."""
         self.plans = plans
         self._by_number = tuple(plans.values())
         self._names = tuple(plans)
@@ -111,8 +115,8 @@ class Ranker:
         degradation: bytes = b"",
         with_stages: bool = False,
     ) -> Ranked | Pending:
-        """A call from bytes to bytes; Pending if its work is above `inline_cost` (ns). Raises nothing that a caller's
-        bytes could cause.
+        """A call from bytes to bytes; Pending if its work is above `inline_cost` (ns), or if it reads rows that are to
+        be fetched. Raises nothing that a caller's bytes could cause.
 
         `request_id`: for a caller that sent none. `deadline_ns`: of CLOCK_MONOTONIC, looked at between stages.
         `max_rescored`: how many candidates of a first page's list the model may re-score (0: the order is that of the
@@ -122,6 +126,13 @@ class Ranker:
             method, data, request_id.encode(), now_s, deadline_ns, inline_cost, max_rescored, degradation, with_stages
         )
         return Pending(self, method, done) if isinstance(done, CallKernel) else self._ranked(method, done)
+
+    def _wanted(self, call: CallKernel) -> dict[str, list[str]]:
+        reads = self._by_number[call.plan_number].reads
+        wanted: dict[str, dict[str, None]] = {}
+        for number, ids in call.wants:
+            wanted.setdefault(reads[number].entity, {}).update(dict.fromkeys(ids))
+        return {entity: list(ids) for entity, ids in wanted.items()}
 
     def _ranked(self, method: Method, values: CallValues) -> Ranked:
         answer, fault, list_faults, number, request_id = values[:5]
@@ -201,6 +212,7 @@ def _plan_kernel(name: str, plan: Plan, store: SignalStore) -> PlanKernel:
         model_rows=None if plan.model_rows is None else plan.model_rows.tolist(),
         rerank_count=profile.rerank_count,
         reads=_reads(plan, store),
+        categories=_categories(name, plan, store),
         columns=profile.columns,
         contexts=[(c.name, _CONTEXT_FIELDS[c.kind], c.dimension) for c in profile.context.values()],
         dictionary=store.tables.dictionary,
@@ -209,17 +221,42 @@ def _plan_kernel(name: str, plan: Plan, store: SignalStore) -> PlanKernel:
     )
 
 
-def _reads(plan: Plan, store: SignalStore) -> list[tuple[TableReading, int, str, bool]]:
-    made = []
+_ReadValues: TypeAlias = tuple[TableReading, TableReading, Sequence[str], Sequence[tuple[str, int]], bool, bool]
+
+
+def _reads(plan: Plan, store: SignalStore) -> list[_ReadValues]:
+    columns = {name: i for i, name in enumerate(plan.reads[0].signals)}
+    made: list[_ReadValues] = []
     for number, read in enumerate(plan.reads):
-        reading = store.tables.tables[read.entity].reading(store.tables.columns(read.entity, read.signals))
-        reader = "candidates" if number == 0 else _READERS[read.entity]
-        made.append((reading, len(read.signals), reader, read.entity == QUERY))
+        table = store.tables.tables[read.entity]
+        cells = store.tables.columns(read.entity, read.signals)
+        names = [f"{read.entity}.{signal}" for signal in read.signals]
+        parts = [(part.source.value, columns.get(part.signal, 0)) for part in read.parts]
+        dated = table.reading([*cells, *store.tables.times(read.entity, read.signals)])
+        by_key = number == 0 and read.entity == QUERY
+        made.append((table.reading(cells), dated, names, parts, by_key, read.entity in store.fetched))
     return made
 
 
-_READERS: Final = {USER: "user", QUERY: "query"}
-"""Whose id a request has; the feature compiler allows no signals of other entities."""
+def _categories(name: str, plan: Plan, store: SignalStore) -> tuple[TableReading, int] | None:
+    """The candidates' signals that ids of fetched rows are made of. They are read before rows are fetched, so they
+    cannot be fetched themselves: that would be two round trips."""
+    candidates = plan.reads[0]
+    fetched = [read for read in plan.reads if read.entity in store.fetched]
+    signals = [part.signal for read in fetched for part in read.parts if part.signal]
+    if not signals:
+        return None
+    count = 1 + max(map(candidates.signals.index, signals))
+    if candidates in fetched:
+        raise ConfigError(
+            f"{candidates.entity} is fetched for each request, and so is an entity with {candidates.entity}."
+            f"{signals[0]} in its key; one of them must be replicated",
+            f"profiles.{name}",
+        )
+    cells = store.tables.columns(candidates.entity, candidates.signals[:count])
+    # Of any age: what is missing by the time of the call costs one row too many, not an answer.
+    ageless = [cell._replace(ttl_ms=0) for cell in cells]
+    return store.tables.tables[candidates.entity].reading(ageless), count
 
 
 def _inputs(program: CompiledProgram, plan: Plan) -> list[tuple[str, int, int]]:

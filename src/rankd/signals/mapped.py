@@ -37,8 +37,12 @@ class MappedTables:
         layout = self._entities[entity].layout
         return [layout.signals[name].reading() for name in signals]
 
+    def times(self, entity: str, signals: Sequence[str]) -> list[CellRead]:
+        """The same of the times of these values: int64, ms since 1970."""
+        return [read._replace(part="time") for read in self.columns(entity, signals)]
+
     def reading(self, entity: str, signals: Sequence[str]) -> TableReading:
-        """The same, checked and ready."""
+        """`columns`, checked and ready."""
         return self.tables[entity].reading(self.columns(entity, signals))
 
     def read(self, entity: str, ids: Sequence[str], signals: Sequence[str], now_s: float) -> SignalRows:
