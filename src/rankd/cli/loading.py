@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,9 @@ from rankd.signals.store import ColumnValues
 from rankd.signals.values import take
 from rankd.types.schema import Entity
 from rankd.types.text import stored_ids
-from rankd.v1.signals_pb2 import WriteSignalsRequest, WriteSignalsResponse
+from rankd.v1.signals_pb2 import WriteSignalsRequest
+
+T = TypeVar("T")
 
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 """A larger batch is halved unasked: servers take 16 MiB by default."""
@@ -109,9 +112,9 @@ class Loader:
         if count > 1 and request.ByteSize() > MAX_REQUEST_BYTES:
             return self._send_halves(batch)
         try:
-            response = self._call(request)
+            response = patiently(lambda: self._client.write_message(request), self._patience_s)
         except (InvalidRequestError, ExhaustedError) as error:
-            if error.reason is not Reason.LIMIT_EXCEEDED and _TOO_LARGE not in error.message:
+            if not is_too_large(error):
                 raise
             if count > 1:
                 return self._send_halves(batch)
@@ -126,19 +129,25 @@ class Loader:
         middle = len(batch.ids) // 2
         return self._send(part(batch, 0, middle)) + self._send(part(batch, middle, len(batch.ids)))
 
-    def _call(self, request: WriteSignalsRequest) -> WriteSignalsResponse:
-        """Writes; waits while the server is away or has too much to do."""
-        give_up = time.monotonic() + self._patience_s
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return self._client.write_message(request)
-            except RankdRpcError as error:
-                busy = isinstance(error, ExhaustedError) and error.reason is None and _TOO_LARGE not in error.message
-                if not (busy or isinstance(error, ServerUnavailableError)) or time.monotonic() + pause_s > give_up:
-                    raise
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, MAX_PAUSE_S)
+
+def patiently(call: Callable[[], T], patience_s: float) -> T:
+    """What a call gives; it is made again while the server is away or has too much to do, for so long."""
+    give_up = time.monotonic() + patience_s
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except RankdRpcError as error:
+            busy = isinstance(error, ExhaustedError) and error.reason is None and _TOO_LARGE not in error.message
+            if not (busy or isinstance(error, ServerUnavailableError)) or time.monotonic() + pause_s > give_up:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, MAX_PAUSE_S)
+
+
+def is_too_large(error: RankdRpcError) -> bool:
+    """Whether a smaller batch could be taken."""
+    return error.reason is Reason.LIMIT_EXCEEDED or _TOO_LARGE in error.message
 
 
 def part(batch: RowBatch, start: int, end: int) -> RowBatch:

@@ -38,6 +38,9 @@ COMMANDS = {
     "serve": Entry("rankd.cli.serve:command", "Service", "Run the ranking service."),
     "status": Entry("rankd.cli.status:command", "Service", "Show the processes of a running service."),
     "load": Entry("rankd.cli.load:command", "Service", "Write signals from JSONL, CSV or Parquet files."),
+    "ingest": Entry(
+        "rankd.cli.ingest:command", "Service", "Send events of files, of standard input or of a Redis Stream."
+    ),
     "get": Entry("rankd.cli.get:command", "Service", "Read signals back."),
     "rank": Entry("rankd.cli.rank:command", "Service", "Order candidates."),
     "score": Entry("rankd.cli.score:command", "Service", "Print model outputs for candidates."),

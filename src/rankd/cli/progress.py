@@ -35,9 +35,10 @@ def count_lines(path: Path, format: str | None) -> int | None:
 
 
 class LoadProgress:
-    """Use as a context manager. `total`: lines of all files; None: unknown."""
+    """Use as a context manager. `total`: lines of all files; None: unknown. `what`: what is counted."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, what: str = "rows") -> None:
+        self._what = what
         self._total = total
         self._started = self._printed = time.monotonic()
         self._rows = self._lines = 0
@@ -48,8 +49,8 @@ class LoadProgress:
             self._bar = Progress(
                 SpinnerColumn(),
                 BarColumn(),
-                TextColumn("{task.fields[rows]:,} rows"),
-                TextColumn("{task.fields[rate]:,.0f} rows/s"),
+                TextColumn(f"{{task.fields[rows]:,}} {what}"),
+                TextColumn(f"{{task.fields[rate]:,.0f}} {what}/s"),
                 TimeRemainingColumn(),
                 console=screen,
                 transient=True,
@@ -69,7 +70,7 @@ class LoadProgress:
             self._bar.update(self._task, completed=self._lines, rows=self._rows, rate=rate)
         elif time.monotonic() - self._printed >= PLAIN_INTERVAL_S:
             self._printed = time.monotonic()
-            click.echo(f"{self._rows:,} rows, {rate:,.0f} rows/s{self._left()}", err=True)
+            click.echo(f"{self._rows:,} {self._what}, {rate:,.0f} {self._what}/s{self._left()}", err=True)
 
     def _left(self) -> str:
         if not self._total or not self._lines:

@@ -106,8 +106,16 @@ def _jsonl_rows(path: Path, id_field: str) -> Iterator[Row | BadRow]:
             yield BadRow(line, f"expected a JSON object, got {type(document).__name__}")
 
 
+def read_lines(path: Path) -> Iterator[tuple[int, bytes | BadRow]]:
+    """Numbered lines, of a .gz unpacked. ConfigError if the file cannot be read."""
+    try:
+        yield from _lines(path)
+    except OSError as error:
+        raise ConfigError(error.strerror or str(error), str(path)) from error
+
+
 def _lines(path: Path) -> Iterator[tuple[int, bytes | BadRow]]:
-    """Numbered lines without their ends. What a damaged archive still gives ends in a BadRow."""
+    """Numbered lines with their ends. What a damaged archive still gives ends in a BadRow."""
     line = 0
     with _open(path) as file:
         try:
