@@ -10,7 +10,7 @@ from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import CommandError, read_workspace, workspace_argument
 from rankd.errors import ConfigError, WorkspaceError
 
-_ADDRESSES = ("server.listen", "server.health_listen")
+_ADDRESSES = ("server.listen", "server.health_listen", "server.metrics_listen")
 
 
 @click.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from rankd.server.health import Health, HealthPort
+from rankd.server.metrics import MetricsPort, SignalMetrics
 from rankd.server.role import Control, run_role
 from rankd.server.supervisor.child import Role
 from rankd.server.supervisor.control import Start
@@ -65,11 +66,13 @@ async def _keep(store: EmbeddedStore, workspace: Workspace, start: Start, contro
     """Takes writes until it is told to end or, if the supervisor is gone, until no worker is left."""
     keeper = SignalKeeper(store, Path(start.keeper_socket))
     await keeper.start()
+    settings = workspace.settings
+    metrics = SignalMetrics(store, keeper.counts.totals, data_dir=workspace.data_dir)
     try:
-        control.report = lambda: {"rows": dict(store.row_counts())}
-        control.ready()
-        await control.draining.wait()
-        settings = workspace.settings
+        async with MetricsPort(settings.server, metrics):
+            control.report = lambda: {"rows": dict(store.row_counts())}
+            control.ready()
+            await control.draining.wait()
         patience_s = settings.server.drain_seconds + settings.server.shutdown_grace_seconds + ORPHAN_SLACK_S
         give_up_s = time.monotonic() + patience_s + settings.tracing.shutdown_flush_ms / 1e3
         while control.orphaned and keeper.client_count and time.monotonic() < give_up_s:  # noqa: ASYNC110

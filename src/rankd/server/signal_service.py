@@ -15,8 +15,8 @@ from rankd.limits import RequestLimits
 from rankd.ranking.wording import check_ids
 from rankd.server import signal_codec as codec
 from rankd.server.rpc import Call
-from rankd.server.write_counts import WriteCounts
 from rankd.signals.store import EntityStatistics, Rejection, SignalStore, WriteBatch
+from rankd.signals.write_counts import WriteCounts
 from rankd.telemetry import names
 from rankd.types.schema import Entity, Signal, SignalKind
 from rankd.types.text import stored_ids

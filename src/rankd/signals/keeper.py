@@ -45,6 +45,7 @@ from rankd.signals.frames import (
     read_frame,
     unpack_batch,
 )
+from rankd.signals.write_counts import WriteCounts
 
 MAX_CLIENTS: Final = 1_024
 MAX_CLIENT_REQUESTS: Final = 256
@@ -97,6 +98,7 @@ class SignalKeeper:
     def __init__(self, store: EmbeddedStore, socket_path: Path) -> None:
         self._store = store
         self._path = socket_path
+        self.counts = WriteCounts()
         self._server: asyncio.Server | None = None
         self._is_closing = False
         self._serving: dict[asyncio.Task[None], _Client] = {}
@@ -195,9 +197,14 @@ class SignalKeeper:
                 case Delete():
                     if request.entity not in self._store.schema.entities:
                         raise StoreError(f"no entity {request.entity[:64]}")
-                    return Done(number, await self._store.delete(request.entity, request.ids))
+                    deleted = await self._store.delete(request.entity, request.ids)
+                    self.counts.add(request.entity, deleted=deleted)
+                    return Done(number, deleted)
                 case Forget():
-                    return Counts(number, dict(await self._store.forget(request.user_id)))
+                    forgotten = dict(await self._store.forget(request.user_id))
+                    for entity, count in forgotten.items():
+                        self.counts.add(entity, deleted=count)
+                    return Counts(number, forgotten)
                 case Intern():
                     return Codes(number, self._intern(request.texts))
                 case Count():
@@ -217,7 +224,9 @@ class SignalKeeper:
             check_batch(self._store.schema, batch)
         except (FrameError, RequestError) as error:
             raise StoreError(f"the signal keeper was sent a batch that is none: {error}") from error
-        return pack_result(write.number, await self._store.write(batch))
+        result = await self._store.write(batch)
+        self.counts.add_result(batch.entity, result)
+        return pack_result(write.number, result)
 
     def _intern(self, texts: list[str]) -> list[int]:
         if any(len(text.encode()) > MAX_STRING_BYTES for text in texts):

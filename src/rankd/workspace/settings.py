@@ -155,6 +155,10 @@ class ServerSettings(Section):
     """Where RankingService and SignalService listen: host:port (0: any free port), [IPv6]:port or unix:/path."""
     health_listen: AddressText = "127.0.0.1:50052"
     """Where health checks and reflection listen, apart, so that overload cannot fail a probe."""
+    metrics_listen: AddressText | None = None
+    """Where Prometheus scrapes metrics of signals: host:port (0: any free port) or [IPv6]:port; null: nowhere."""
+    metrics_interval_seconds: float = Field(default=10.0, ge=0.1, le=3_600)
+    """How often the gauges among them are sampled."""
     data_dir: PathText | None = "data"
     """Where signals are kept, relative to the workspace; null: in memory only, lost at exit."""
     workers: int | None = Field(default=None, ge=1, le=1_024)
@@ -190,24 +194,41 @@ class ServerSettings(Section):
         """`health_listen`, parsed."""
         return parse_address(self.health_listen)
 
-    @field_validator("listen", "health_listen")
+    @property
+    def metrics_listen_address(self) -> Address | None:
+        """`metrics_listen`, parsed."""
+        return None if self.metrics_listen is None else parse_address(self.metrics_listen)
+
+    @field_validator("metrics_listen")
     @classmethod
-    def _check_loopback(cls, text: str, info: Any) -> str:
+    def _check_port(cls, text: str | None) -> str | None:
+        if text is not None and parse_address(text).socket_path:
+            raise ValueError(f"expected host:port, got {shown(text)}")
+        return text
+
+    @field_validator("listen", "health_listen", "metrics_listen")
+    @classmethod
+    def _check_loopback(cls, text: str | None, info: Any) -> str | None:
         # allow_insecure stands before them, so that it is known here; if it is itself wrong, that is reported alone.
-        if not info.data.get("allow_insecure", True) and not parse_address(text).is_loopback:
+        if text is None or info.data.get("allow_insecure", True):
+            return text
+        if not parse_address(text).is_loopback:
             raise ValueError(
                 f"expected a loopback address, got {shown(text)}: others could connect without encryption or "
                 "authentication; set server.allow_insecure: true if that is meant"
             )
         return text
 
-    @field_validator("health_listen")
+    @field_validator("health_listen", "metrics_listen")
     @classmethod
-    def _check_apart(cls, text: str, info: Any) -> str:
+    def _check_apart(cls, text: str | None, info: Any) -> str | None:
+        if text is None:
+            return None
         address = parse_address(text)
-        other = info.data.get("listen")
-        if other is not None and parse_address(other) == address and (address.port or address.socket_path):
-            raise ValueError(f"expected an address other than that of server.listen, got {shown(text)} for both")
+        for name in ("listen", "health_listen"):
+            other = info.data.get(name) if name != info.field_name else None
+            if other is not None and parse_address(other) == address and (address.port or address.socket_path):
+                raise ValueError(f"expected an address other than that of server.{name}, got {shown(text)} for both")
         return text
 
 

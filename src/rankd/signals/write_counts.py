@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
+from rankd.signals.store import WriteResult
+
 KINDS: Final = ("written", "rejected", "late", "repeated", "deleted")
 """Rows, but for `late`: values that were not written because the stored ones are of a later time."""
 
@@ -19,6 +21,16 @@ class WriteCounts:
     def add(self, entity: str, **counts: int) -> None:
         """`counts`: by kind."""
         self._counts.setdefault(entity, Counter()).update(counts)
+
+    def add_result(self, entity: str, result: WriteResult) -> None:
+        """What became of a batch."""
+        self.add(
+            entity,
+            written=result.written_count,
+            rejected=len(result.rejected),
+            late=result.late_count,
+            repeated=result.repeated_count,
+        )
 
     def totals(self) -> Mapping[str, Mapping[str, int]]:
         """By entity, by kind; kinds that were never counted are missing."""
