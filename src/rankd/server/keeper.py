@@ -67,17 +67,20 @@ async def _keep(store: EmbeddedStore, workspace: Workspace, start: Start, contro
     keeper = SignalKeeper(store, Path(start.keeper_socket))
     await keeper.start()
     settings = workspace.settings
+    control.on_rejected = keeper.counts.add_rejected
     metrics = SignalMetrics(store, keeper.counts.totals, data_dir=workspace.data_dir)
+    port = MetricsPort(settings.server, metrics)
     try:
-        async with MetricsPort(settings.server, metrics):
-            control.report = lambda: {"rows": dict(store.row_counts())}
-            control.ready()
-            await control.draining.wait()
+        await port.start()
+        control.report = lambda: {"rows": dict(store.row_counts())}
+        control.ready()
+        await control.draining.wait()
         patience_s = settings.server.drain_seconds + settings.server.shutdown_grace_seconds + ORPHAN_SLACK_S
         give_up_s = time.monotonic() + patience_s + settings.tracing.shutdown_flush_ms / 1e3
         while control.orphaned and keeper.client_count and time.monotonic() < give_up_s:  # noqa: ASYNC110
             await asyncio.sleep(ORPHAN_LOOK_S)
     finally:
+        await port.stop()
         await keeper.close()
 
 

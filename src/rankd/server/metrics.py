@@ -148,7 +148,7 @@ def _file_bytes(directory: Path) -> dict[str, int]:
 
 
 class MetricsPort:
-    """Serves metrics at `server.metrics_listen`, if that is set. Use as an async context manager."""
+    """Serves metrics at `server.metrics_listen`, if that is set."""
 
     def __init__(self, settings: ServerSettings, metrics: SignalMetrics) -> None:
         self._settings = settings
@@ -157,11 +157,11 @@ class MetricsPort:
         self._sampling: asyncio.Future[Any] | None = None
         self.port = 0
 
-    async def __aenter__(self) -> MetricsPort:
+    async def start(self) -> None:
         """Listens. ConfigError if the port cannot be had."""
         address = self._settings.metrics_listen_address
         if address is None:
-            return self
+            return
         registry = CollectorRegistry()
         registry.register(self._metrics)
         try:
@@ -173,9 +173,9 @@ class MetricsPort:
         logger.info("metrics on http://%s:%d/metrics", address.host, self.port)
         interval_s = self._settings.metrics_interval_seconds
         self._sampling = asyncio.ensure_future(self._metrics.keep_sampling(interval_s))
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def stop(self) -> None:
+        """Stops at once."""
         if self._sampling is not None:
             self._sampling.cancel()
             await asyncio.wait([self._sampling])

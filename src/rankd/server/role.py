@@ -46,7 +46,8 @@ _MAX_UNSENT_BYTES: Final = 256 * 1024
 
 class Control:
     """A child's end of the channel. `name` is the process's, as in the log. `report` gives what each
-    heartbeat carries; `on_serving` hears what health is to say."""
+    heartbeat carries; `on_serving` hears what health is to say, `on_rejected` how many
+    rows of which entities workers turned away."""
 
     def __init__(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.name = name
@@ -63,6 +64,7 @@ class Control:
         self._reload: Callable[[], None] | None = None
         self._reload_asked = False
         self.on_serving: Callable[[bool], None] = lambda _: None
+        self.on_rejected: Callable[[dict[str, int]], None] = lambda _: None
 
     def say(self, what: str, **more: Any) -> None:
         """Tells the supervisor something."""
@@ -133,6 +135,8 @@ class Control:
                 self.on_serving(bool(message.get("serving")))
             case "keeper":
                 self.keeper_ready.set()
+            case "rejected":
+                self.on_rejected(message.get("rows") or {})
             case "reload":
                 self.reload()
 

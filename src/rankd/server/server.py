@@ -27,6 +27,7 @@ from rankd.server.feedback_service import FeedbackService
 from rankd.server.gate import RANKING_METHODS, Gate, Priority
 from rankd.server.health import FEEDBACK, RANKING, SIGNALS, Health, HealthPort
 from rankd.server.listen import bind, bound_target, new_server
+from rankd.server.metrics import MetricsPort, SignalMetrics
 from rankd.server.ranking_service import RankingService
 from rankd.server.rpc import Dispatcher, ServiceHandlers
 from rankd.server.signal_service import ReplicaStatus, SignalService
@@ -57,10 +58,15 @@ class Server:
         shared_port: int = 0,
         cpus: int | None = None,
         replica: ReplicaStatus | None = None,
+        with_metrics: bool = False,
     ) -> None:
         """`shared_port`: the port to listen on together with others, for whom the supervisor holds it. `cpus`:
-        how many may be used; None: all. `replica`: how the store follows a shared one."""
+        how many may be used; None: all. `replica`: how the store follows a shared one. `with_metrics`: serve them,
+        too, where that is set; of a service the keeper does."""
         self._replica = replica
+        self._with_metrics = with_metrics
+        self._metrics: MetricsPort | None = None
+        self._signals: SignalService | None = None
         self._shared_port = shared_port
         self._cpus = cpus or len(os.sched_getaffinity(0))
         self._settings = settings.server
@@ -110,6 +116,16 @@ class Server:
         """Rows per entity of the store being served."""
         return self._store.row_counts() if self._store is not None else {}
 
+    @property
+    def metrics_port(self) -> int:
+        """The port bound for metrics; 0: none."""
+        return self._metrics.port if self._metrics is not None else 0
+
+    def rejected_counts(self) -> Mapping[str, int]:
+        """Rows turned away so far, by entity."""
+        totals = self._signals.counts.totals() if self._signals is not None else {}
+        return {entity: counts["rejected"] for entity, counts in totals.items() if counts.get("rejected")}
+
     async def start_health(self) -> None:
         """Listens for health checks, which say NOT_SERVING. ConfigError if the port cannot be had."""
         await self._health_port.start()
@@ -120,8 +136,13 @@ class Server:
         self._store = store
         self._gate = Gate(self._settings.admission, RANKING_METHODS, self._cpus)
         self._ranking = RankingService(Ranker(plans, store, limits), self._dispatcher, self._gate)
-        signals, feedback = SignalService(store, limits, self._replica), FeedbackService(store, limits)
-        handlers = _handlers(self._dispatcher, self._ranking, signals, feedback)
+        self._signals = SignalService(store, limits, self._replica)
+        if self._with_metrics:
+            self._metrics = MetricsPort(
+                self._settings, SignalMetrics(store, self._signals.counts.totals, self._replica)
+            )
+            await self._metrics.start()
+        handlers = _handlers(self._dispatcher, self._ranking, self._signals, FeedbackService(store, limits))
         server = new_server(self._settings, [*handlers, self._health.handlers(watch_only=True)], self._shared_port)
         self.port = bind(server, self._settings.listen_address, "server.listen", self._shared_port)
         address = self._settings.listen_address
@@ -173,6 +194,8 @@ class Server:
         await self._health_port.stop()
         if self._gate is not None:
             self._gate.close()
+        if self._metrics is not None:
+            await self._metrics.stop()
         if self._store is not None:
             await self._store.close()
         if self._tracer is not None:

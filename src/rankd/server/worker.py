@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from pathlib import Path
 
 from rankd import __version__
@@ -42,12 +43,17 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
 
     reloader = Reloader(configuration, store.categories, swap)
 
+    told_rejected: Counter[str] = Counter()
+
     def report() -> Message:
         state = reloader.state()
+        rejected = Counter(server.rejected_counts()) - told_rejected
+        told_rejected.update(rejected)
         return {
             "in_flight": server.in_flight,
             "calls": server.call_count,
             "rows": dict(server.row_counts()),
+            "rejected": dict(rejected),
             "versions": state["versions"],
             "reload": state["last"],
             "drain_s": server.drain_limit_s,

@@ -32,6 +32,11 @@ class WriteCounts:
             repeated=result.repeated_count,
         )
 
+    def add_rejected(self, rows: Mapping[str, int]) -> None:
+        """Rows that were turned away elsewhere, by entity."""
+        for entity, count in rows.items():
+            self.add(entity, rejected=count)
+
     def totals(self) -> Mapping[str, Mapping[str, int]]:
         """By entity, by kind; kinds that were never counted are missing."""
         return {entity: dict(counter) for entity, counter in list(self._counts.items())}

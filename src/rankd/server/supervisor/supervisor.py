@@ -184,6 +184,9 @@ class Supervisor:
         match message.get("say"):
             case "beat":
                 child.beat = message
+                if message.get("rejected") and self._keeper.current is not None:
+                    # The keeper has the metrics; it does not see what workers turn away.
+                    self._keeper.current.tell("rejected", rows=message["rejected"])
             case "ready":
                 child.beat = message
                 self._is_ready(slot, child)
