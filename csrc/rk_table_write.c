@@ -71,7 +71,7 @@ static int is_write(const rk_table *table, const rk_table_write *write, size_t n
 static int cursor_room(rk_writer *writer, size_t count)
 {
     if (count <= writer->cursor_count) return 0;
-    size_t *cursors = realloc(writer->cursors, 3 * count * sizeof *cursors);
+    rk_cursor *cursors = realloc(writer->cursors, count * sizeof *cursors);
     if (!cursors) return -1;
     writer->cursors = cursors;
     writer->cursor_count = count;
@@ -269,22 +269,44 @@ static int takes(rk_table *table, uint32_t c, int64_t time_ms, row_work *work)
     return 1;
 }
 
-/* What is said of position i: cursors are (next value, its first element, next clear) of each write. */
+/* As many values as rows are a value for each: positions ascend. */
+static void begin_writes(rk_table *table, const rk_table_batch *batch)
+{
+    for (size_t w = 0; w < batch->write_count; w++) {
+        const rk_table_write *write = &batch->writes[w];
+        const rk_cell *cell = &table->cells[write->cell];
+        size_t bytes = rk_cell_bytes(cell);
+        int is_plain = !cell->timed && !write->times_ms && cell->kind < RK_CELL_VECTOR && bytes >= 4;
+        rk_cursor *cursor = &table->writer->cursors[w];
+        *cursor = (rk_cursor){.at = table->places[write->cell].at};
+        if (is_plain && write->count == batch->n) cursor->dense_bytes = (uint32_t)bytes;
+    }
+}
+
+/* What is said of position i. */
 static void apply_writes(rk_table *table, const rk_table_batch *batch, size_t i, row_work *work)
 {
-    size_t *cursor = table->writer->cursors;
-    for (size_t w = 0; w < batch->write_count; w++, cursor += 3) {
+    rk_cursor *cursor = table->writer->cursors;
+    uint8_t *image = (uint8_t *)table->writer->image;
+    for (size_t w = 0; w < batch->write_count; w++, cursor++) {
         const rk_table_write *write = &batch->writes[w];
-        size_t value = cursor[0], clear = cursor[2];
+        size_t value = cursor->value, clear = cursor->clear;
+        if (cursor->dense_bytes && !work->is_spread) { /* nothing of it is late */
+            const uint8_t *from = write->values;
+            if (cursor->dense_bytes == 4) memcpy(image + cursor->at, from + 4 * i, 4);
+            else memcpy(image + cursor->at, from + 8 * i, 8);
+            cursor->value++;
+            continue;
+        }
         if (value < write->count && write->rows[value] == (int64_t)i) {
             int64_t time_ms = write->times_ms ? write->times_ms[value] : work->written_ms;
-            if (takes(table, write->cell, time_ms, work)) set_cell(table, write, value, cursor[1]);
-            if (write->lengths) cursor[1] += (size_t)write->lengths[value];
-            cursor[0]++;
+            if (takes(table, write->cell, time_ms, work)) set_cell(table, write, value, cursor->from);
+            if (write->lengths) cursor->from += (size_t)write->lengths[value];
+            cursor->value++;
         } else if (clear < write->clear_count && write->clears[clear] == (int64_t)i) {
             int64_t time_ms = write->clear_times_ms ? write->clear_times_ms[clear] : work->written_ms;
             if (takes(table, write->cell, time_ms, work)) clear_cell(table, write->cell);
-            cursor[2]++;
+            cursor->clear++;
         }
     }
 }
@@ -370,7 +392,7 @@ uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk
     uint64_t late = 0;
     pthread_mutex_lock(&writer->lock);
     batch_shape shape = shape_of(table, batch);
-    if (batch->write_count) memset(writer->cursors, 0, 3 * batch->write_count * sizeof *writer->cursors);
+    begin_writes(table, batch);
     for (size_t i = 0; i < batch->n; i++) {
         size_t left = batch->n - i;
         if (i % BLOCK == 0) make_keys(table, batch->ids + i, left < BLOCK ? left : BLOCK, keys);
