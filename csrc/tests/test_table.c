@@ -35,7 +35,7 @@ static int right_rows(const rk_table *table, int first, int count, int64_t stamp
     static char bytes[ROW_MOST][ROW_ID_BYTES];
     rk_id ids[ROW_MOST];
     uint8_t found[ROW_MOST];
-    rk_column columns[ROW_CELLS];
+    rk_column columns[ROW_COLUMNS];
     int64_t written_ms[ROW_MOST], keys[ROW_MOST];
     rk_arena *arena = rk_arena_new();
     rk_table_reading *reading = row_reading(table);
@@ -86,7 +86,7 @@ static void test_partial(void)
     rk_table_room room;
     const int64_t row = 0, time = 2;
     const int32_t code = 17;
-    rk_column columns[ROW_CELLS];
+    rk_column columns[ROW_COLUMNS];
     uint8_t found;
     CHECK(row_upsert(table, &batch, first_ids, 1, 1) == RK_TABLE_OK);
     rk_table_write write = {.cell = 3, .rows = &row, .count = 1, .values = &code, .value_count = 1};

@@ -31,7 +31,7 @@ static void *check_rows(void *given)
     int numbers[BATCH];
     int64_t before[BATCH];
     uint8_t found[BATCH];
-    rk_column columns[ROW_CELLS];
+    rk_column columns[ROW_COLUMNS];
     rk_table_reading *reading = row_reading(w->table);
     rk_arena *arena = rk_arena_new();
     while (!atomic_load(&is_over)) {
