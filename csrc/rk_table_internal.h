@@ -118,6 +118,7 @@ struct rk_table {
 /* How far a write of the batch that is published has come. */
 typedef struct {
     size_t value, from, clear; /* the next value, its first element, the next clear */
+    uint64_t late;             /* values and clears that were */
     uint32_t at;               /* where its cell lies in a row, bytes */
     uint32_t dense_bytes;      /* 4 or 8: it has a plain value of as many bytes for each row, of the row's time; else 0 */
 } rk_cursor;

@@ -244,7 +244,6 @@ typedef struct {
     int64_t written_ms, latest_ms; /* the batch's; of what was taken */
     int is_spread;                 /* times of cells that are not timed are looked at one by one, in writer->times */
     int is_absolute, is_changed;   /* is_changed: of those */
-    uint64_t late;
 } row_work;
 
 /* Whether what a batch says of a cell is not late; then its time is the cell's. */
@@ -255,10 +254,7 @@ static int takes(rk_table *table, uint32_t c, int64_t time_ms, row_work *work)
     uint64_t *word = place->time_word ? table->writer->image + place->time_word : NULL;
     if (word) before = (int64_t)*word;
     else if (times) before = *times;
-    if (time_ms < before && !work->is_absolute) {
-        work->late++;
-        return 0;
-    }
+    if (time_ms < before && !work->is_absolute) return 0;
     if (time_ms > work->latest_ms) work->latest_ms = time_ms;
     if (word) {
         *word = (uint64_t)time_ms;
@@ -301,11 +297,13 @@ static void apply_writes(rk_table *table, const rk_table_batch *batch, size_t i,
         if (value < write->count && write->rows[value] == (int64_t)i) {
             int64_t time_ms = write->times_ms ? write->times_ms[value] : work->written_ms;
             if (takes(table, write->cell, time_ms, work)) set_cell(table, write, value, cursor->from);
+            else cursor->late++;
             if (write->lengths) cursor->from += (size_t)write->lengths[value];
             cursor->value++;
         } else if (clear < write->clear_count && write->clears[clear] == (int64_t)i) {
             int64_t time_ms = write->clear_times_ms ? write->clear_times_ms[clear] : work->written_ms;
             if (takes(table, write->cell, time_ms, work)) clear_cell(table, write->cell);
+            else cursor->late++;
             cursor->clear++;
         }
     }
@@ -322,8 +320,8 @@ static int is_one_time(const rk_table *table, const batch_shape *shape, int was_
     return work->is_absolute || ((word & 3) < RK_TIMES_LISTED && (int64_t)word >> 2 <= work->written_ms);
 }
 
-/* The image becomes what the batch makes of it; how much was late. */
-static uint64_t make_row(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, int was_there)
+/* The image becomes what the batch makes of it. */
+static void make_row(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, int was_there)
 {
     uint64_t *image = table->writer->image;
     row_work work = {.written_ms = batch->written_ms[batch->one_time ? 0 : i], .is_absolute = batch->is_absolute};
@@ -337,7 +335,6 @@ static uint64_t make_row(rk_table *table, const rk_table_batch *batch, const bat
         image[table->times_word] = rk_times_one(work.written_ms, shape->is_whole ? RK_TIMES_BOTH : RK_TIMES_ONE);
     }
     image[3] = (uint64_t)(batch->is_absolute ? work.written_ms : work.latest_ms);
-    return work.late;
 }
 
 /* The image of a row that there was not. */
@@ -365,8 +362,7 @@ void rk_writer_publish_image(rk_table *table, uint32_t tag, uint64_t slot)
     rk_writer_set_slot(table, slot, rk_slot_of(tag, row));
 }
 
-/* How much of position i was late. */
-static uint64_t upsert(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, const rk_key *key)
+static void upsert(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, const rk_key *key)
 {
     uint64_t *image = table->writer->image, slot;
     int was_there = rk_writer_find(table, key, batch->ids[i], &slot);
@@ -374,7 +370,7 @@ static uint64_t upsert(rk_table *table, const rk_table_batch *batch, const batch
     if (was_there) rk_copy_words(image, rk_row_at(table, old), table->row_words);
     else begin_new(table, key, batch->ids[i]);
     if (batch->keys && batch->keys[i] != RK_TABLE_NO_KEY) image[0] = (uint64_t)batch->keys[i] << 24;
-    uint64_t late = make_row(table, batch, shape, i, was_there);
+    make_row(table, batch, shape, i, was_there);
     rk_writer_publish_image(table, key->tag, slot);
     if (was_there) {
         rk_writer_free_row(table, old);
@@ -382,10 +378,10 @@ static uint64_t upsert(rk_table *table, const rk_table_batch *batch, const batch
     } else {
         rk_store(&table->header->count, rk_load(&table->header->count) + 1);
     }
-    return late;
 }
 
-uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
+uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room,
+                          uint64_t *late_by_write)
 {
     rk_writer *writer = table->writer;
     rk_key keys[BLOCK];
@@ -396,7 +392,11 @@ uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk
     for (size_t i = 0; i < batch->n; i++) {
         size_t left = batch->n - i;
         if (i % BLOCK == 0) make_keys(table, batch->ids + i, left < BLOCK ? left : BLOCK, keys);
-        late += upsert(table, batch, &shape, i, &keys[i % BLOCK]);
+        upsert(table, batch, &shape, i, &keys[i % BLOCK]);
+    }
+    for (size_t w = 0; w < batch->write_count; w++) {
+        late += writer->cursors[w].late;
+        if (late_by_write) late_by_write[w] += writer->cursors[w].late;
     }
     let_go(writer, room);
     pthread_mutex_unlock(&writer->lock);

@@ -65,7 +65,7 @@ static int upsert(rk_table *table)
     };
     const rk_table_batch batch = {ids, IDS, writes, CELLS, &now_ms, 1, NULL, 0};
     if (rk_table_hold(table, &batch, &room)) return -1;
-    rk_table_publish(table, &batch, &room);
+    rk_table_publish(table, &batch, &room, NULL);
     return 0;
 }
 

@@ -152,7 +152,7 @@ static inline int row_upsert(rk_table *table, row_batch *b, const int *ids, int 
     rk_table_room room;
     row_batch_make(b, ids, count, &stamp);
     rk_table_status status = rk_table_hold(table, &b->batch, &room);
-    if (!status) rk_table_publish(table, &b->batch, &room);
+    if (!status) rk_table_publish(table, &b->batch, &room, NULL);
     return status;
 }
 

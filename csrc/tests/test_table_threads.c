@@ -156,7 +156,7 @@ static void write_large_rows(int steps)
         const rk_table_batch batch = {&large_ids[next_random(&seed) % LARGE_IDS], 1, writes, 2, &step, 1, NULL, 0};
         int status = rk_table_hold(writer, &batch, &room);
         CHECK(status == RK_TABLE_OK);
-        if (!status) rk_table_publish(writer, &batch, &room);
+        if (!status) rk_table_publish(writer, &batch, &room, NULL);
     }
 }
 

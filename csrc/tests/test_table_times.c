@@ -24,7 +24,7 @@ static int64_t put(rk_table *table, uint32_t first, uint32_t count, float number
     }
     const rk_table_batch batch = {&id, 1, writes, count, &now_ms, 1, NULL, is_absolute};
     if (rk_table_hold(table, &batch, &room)) return -1;
-    return (int64_t)rk_table_publish(table, &batch, &room);
+    return (int64_t)rk_table_publish(table, &batch, &room, NULL);
 }
 
 static int64_t clear(rk_table *table, uint32_t cell, int64_t time_ms)
@@ -35,7 +35,7 @@ static int64_t clear(rk_table *table, uint32_t cell, int64_t time_ms)
     rk_table_write write = {.cell = cell, .clears = at_once, .clear_count = 1, .clear_times_ms = &time_ms};
     const rk_table_batch batch = {&id, 1, &write, 1, &now_ms, 1, NULL, 0};
     if (rk_table_hold(table, &batch, &room)) return -1;
-    return (int64_t)rk_table_publish(table, &batch, &room);
+    return (int64_t)rk_table_publish(table, &batch, &room, NULL);
 }
 
 /* What "a" has in a cell: its number, when it was set, when it was set or cleared. */
