@@ -87,7 +87,6 @@ class RowCache:
         self._codec = codec
         self._known = cast(CategoryTable, KnownTexts(categories))
         self._most = most
-        self._names = [signal.name for signal in codec.signals]
         self.entries: dict[str, Entry] = {}  # oldest first
 
     def entry(self, id_: str) -> Entry:
@@ -123,7 +122,7 @@ class RowCache:
         return is_whole
 
     def _publish(self, rows: RowStates, latest_ms: NDArray[np.int64]) -> bool:
-        cells = encode(self.layout, rows.to_columns(self._names), self._known)
+        cells = encode(self.layout, rows.to_columns(rows.columns), self._known)
         try:
             self.table.stage(rows.ids, cells, latest_ms, is_absolute=True).publish()
         except (TableFullError, OSError, MemoryError):

@@ -120,7 +120,7 @@ class Fetcher:
                 trip = self._under_way.get((entity, id_))
                 if trip is not None and trip.slot_values[entity, id_] == value:
                     joined[trip.number] = trip
-                    lease.pin(cache.entries[id_])
+                    lease.pin(cache.entries.get(id_) or cache.entry(id_))
                     continue
                 is_stale = is_stale or entry is not None and entry.trip >= 0
                 entry = cache.entry(id_)
