@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankd.kernels.table import TableFullError
 from rankd.kernels.table_writer import TableWriter
 from rankd.signals.categories import CategoryTable, Codes
-from rankd.signals.encode import encode
 from rankd.signals.layout import EntityLayout
 from rankd.signals.redis.codec import RowCodec, RowStates, Status
+from rankd.signals.redis.staging import stage
 
 _NEVER: Final = -1e30
 
@@ -107,7 +106,7 @@ class RowCache:
         live = live[[newest[i] for i in live.tolist()]] if not all(newest) else live
         is_whole = not bool(np.any(rows.status >= Status.WRONG_ID))
         if len(live):
-            is_whole = self._publish(rows.take(live), rows.latest_ms[live]) and is_whole
+            is_whole = self._publish(rows.take(live) if len(live) < len(rows) else rows) and is_whole
         gone = [
             id_
             for id_, is_newest, status in zip(rows.ids, newest, rows.status.tolist(), strict=True)
@@ -121,10 +120,9 @@ class RowCache:
         self._evict()
         return is_whole
 
-    def _publish(self, rows: RowStates, latest_ms: NDArray[np.int64]) -> bool:
-        cells = encode(self.layout, rows.to_columns(rows.columns), self._known)
+    def _publish(self, rows: RowStates) -> bool:
         try:
-            self.table.stage(rows.ids, cells, latest_ms, is_absolute=True).publish()
+            stage(self.table, self.layout, rows, self._known).publish()
         except (TableFullError, OSError, MemoryError):
             return False
         return True

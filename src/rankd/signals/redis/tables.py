@@ -20,9 +20,9 @@ from rankd.kernels.table import TableFullError
 from rankd.kernels.table_writer import TableWriter
 from rankd.limits import MAX_CATEGORIES
 from rankd.signals.categories import CategoryTable, intern_in
-from rankd.signals.encode import encode
 from rankd.signals.layout import EntityLayout
 from rankd.signals.redis.codec import RowStates, Status
+from rankd.signals.redis.staging import stage
 from rankd.signals.tableset import TableSet, disk_error, set_directory
 
 Positions = dict[tuple[str, int], bytes]
@@ -104,9 +104,8 @@ class ReplicaTables:
                 f"expected at most {self._max_rows} rows of {entity}, got {new} new ones with {len(table)} in this "
                 f"machine's tables; delete some or raise max_rows_per_entity"
             )
-        cells = encode(layout, rows.to_columns(rows.columns), self.categories)
         try:
-            table.stage(rows.ids, cells, rows.latest_ms, rows.versions, is_absolute=True).publish()
+            stage(table, layout, rows, self.categories, rows.versions).publish()
         except TableFullError as error:
             raise StoreFullError(
                 f"expected at most {self._max_bytes} bytes of {entity} in this machine's tables, got {len(rows)} rows "
