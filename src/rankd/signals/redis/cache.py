@@ -7,18 +7,43 @@ stays until it is replaced: it is what is served when Redis does not answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final
 
-import numpy as np
 
-from rankd.kernels.table import TableFullError
+from rankd.kernels.packed_table import PackedTarget
+from rankd.kernels.table import Table, TableFullError
 from rankd.kernels.table_writer import TableWriter
-from rankd.signals.categories import CategoryTable, Codes
+from rankd.signals.categories import CategoryTable
 from rankd.signals.layout import EntityLayout
-from rankd.signals.redis.codec import RowCodec, RowStates, Status
+from rankd.signals.redis.codec import RowCodec, Status
+from rankd.signals.redis.parts import cell_of
 from rankd.signals.redis.staging import stage
+from rankd.types.schema import Element, Signal, SignalKind
 
 _NEVER: Final = -1e30
+
+_INTO: Final = {
+    SignalKind.F32: "f32",
+    SignalKind.I64: "i64",
+    SignalKind.TIMESTAMP: "i64",
+    SignalKind.BOOL: "bool",
+    SignalKind.CATEGORY: "code",
+    SignalKind.STRING: "text",
+    SignalKind.SET: "set",
+    SignalKind.MAP: "map",
+    SignalKind.COUNTER: "f64",
+    SignalKind.WINDOW: "window",
+    SignalKind.LIST: "set",
+}
+_VECTORS: Final = {Element.F32: "f32s", Element.F16: "f16s", Element.I8: "i8s"}
+
+
+def _into(layout: EntityLayout, signal: Signal) -> tuple[str, int, int]:
+    """Where a signal goes, as PackedTarget has it."""
+    cell = layout.signals[signal.name].read
+    if signal.kind is SignalKind.EMBEDDING:
+        return _VECTORS[signal.element], cell, signal.dimension
+    return _INTO[signal.kind], cell, 0
 
 
 class Entry:
@@ -42,17 +67,8 @@ class UnknownTextsError(Exception):
         self.texts = texts
 
 
-class KnownTexts:
-    """The codes of texts that have one. To give codes may have to wait for another process: that is for the caller."""
-
-    def __init__(self, categories: CategoryTable) -> None:
-        self._categories = categories
-
-    def intern_all(self, texts: Sequence[str]) -> Codes:
-        """UnknownTextsError if one has none."""
-        if unknown := self._categories.unknown(texts):
-            raise UnknownTextsError(unknown)
-        return self._categories.intern_all(texts)
+class OtherLayoutError(Exception):
+    """Some rows were written under a schema of which this process does not know yet."""
 
 
 class Lease:
@@ -77,14 +93,27 @@ class RowCache:
     """The rows of one entity. Belongs to one event loop; the table may be read from any thread."""
 
     def __init__(
-        self, layout: EntityLayout, codec: RowCodec, table: TableWriter, categories: CategoryTable, most: int
+        self,
+        layout: EntityLayout,
+        codec: RowCodec,
+        table: TableWriter,
+        dictionary: Table,
+        categories: CategoryTable,
+        most: int,
     ) -> None:
         """`most`: rows kept; those in use are not counted."""
         self.layout = layout
         self.table = table
         self.older: dict[int, RowCodec] = {}
         self._codec = codec
-        self._known = cast(CategoryTable, KnownTexts(categories))
+        self._categories = categories
+        self._target = PackedTarget(
+            [cell_of(signal) for signal in codec.signals],
+            codec.fingerprint,
+            [_into(layout, signal) for signal in codec.signals],
+            table,
+            dictionary,
+        )
         self._most = most
         self.entries: dict[str, Entry] = {}  # oldest first
 
@@ -94,45 +123,50 @@ class RowCache:
         self.entries[id_] = entry
         return entry
 
-    def unpack(self, ids: Sequence[str], values: Sequence[bytes | None]) -> RowStates:
-        """What Redis answered. Any bytes will do."""
-        return self._codec.unpack(values, ids, self.older)
-
-    def publish(self, rows: RowStates, trip: int) -> bool:
-        """Puts rows into the table, unless a later trip has brought them; False: some cannot be used (they are not what
-        was asked for, or damaged, or there is no room) and stay as they were. UnknownTextsError: nothing was done."""
-        newest = [(entry := self.entries.get(id_)) is not None and entry.trip <= trip for id_ in rows.ids]
-        live = rows.where(Status.LIVE)
-        live = live[[newest[i] for i in live.tolist()]] if not all(newest) else live
-        is_whole = not bool(np.any(rows.status >= Status.WRONG_ID))
-        if len(live):
-            is_whole = self._publish(rows.take(live) if len(live) < len(rows) else rows) and is_whole
-        gone = [
-            id_
-            for id_, is_newest, status in zip(rows.ids, newest, rows.status.tolist(), strict=True)
-            if is_newest and status in (Status.MISSING, Status.TOMBSTONE)
-        ]
-        if gone:
-            self.table.delete(gone)
-        for id_, is_newest, status in zip(rows.ids, newest, rows.status.tolist(), strict=True):
-            if is_newest and status < Status.WRONG_ID:
-                self.entries[id_].trip = trip
-        self._evict()
-        return is_whole
-
-    def _publish(self, rows: RowStates) -> bool:
+    def publish(self, ids: Sequence[str], values: Sequence[bytes | None], trip: int) -> bool:
+        """Puts what Redis answered into the table, unless a later trip has brought it; any bytes will do. False: some
+        cannot be used (they are of another row, or damaged, or there is no room) and stay as they were.
+        UnknownTextsError: nothing was done. OtherLayoutError: some are of a layout that `older` has not; the others were put."""
+        entries = self.entries
+        newest = [i for i, id_ in enumerate(ids) if (entry := entries.get(id_)) is not None and entry.trip <= trip]
+        if len(newest) < len(ids):
+            ids, values = [ids[i] for i in newest], [values[i] for i in newest]
+        status: Sequence[int]
         try:
-            stage(self.table, self.layout, rows, self._known).publish()
+            put = self._target.put(ids, values)
+            if put.unknown:
+                raise UnknownTextsError(put.unknown)
+            status = put.status
+            if put.is_other or (self.older and Status.OTHER_LAYOUT in status):
+                status = self._publish_slowly(ids, values)
         except (TableFullError, OSError, MemoryError):
             return False
-        return True
+        worst = 0
+        for id_, one in zip(ids, status, strict=True):
+            if one < Status.WRONG_ID:
+                entries[id_].trip = trip
+                if one != Status.LIVE:
+                    self.table.delete((id_,))
+            elif one > worst:
+                worst = one
+        if len(entries) > self._most:
+            self._evict()
+        if worst == Status.OTHER_LAYOUT:
+            raise OtherLayoutError
+        return not worst
+
+    def _publish_slowly(self, ids: Sequence[str], values: Sequence[bytes | None]) -> list[int]:
+        """The same for rows that compiled code cannot put."""
+        rows = self._codec.unpack(values, ids, self.older)
+        live = rows.where(Status.LIVE)
+        if len(live):
+            stage(self.table, self.layout, rows.take(live), self._categories).publish()
+        status: list[int] = rows.status.tolist()
+        return status
 
     def _evict(self) -> None:
         """Drops the oldest beyond the bound, but none in use."""
-        over = len(self.entries) - self._most
-        if over <= 0:
-            return
-        dropped = []
+        over, dropped = len(self.entries) - self._most, []
         for id_, entry in self.entries.items():
             if not entry.pins:
                 dropped.append(id_)

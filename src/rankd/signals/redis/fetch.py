@@ -16,8 +16,8 @@ from typing import Any, Final
 import hiredis
 
 from rankd.errors import RankdError
-from rankd.signals.redis.cache import Lease, RowCache, UnknownTextsError
-from rankd.signals.redis.codec import RowCodec, Status
+from rankd.signals.redis.cache import Lease, OtherLayoutError, RowCache, UnknownTextsError
+from rankd.signals.redis.codec import RowCodec
 from rankd.signals.redis.keys import Keys
 from rankd.signals.redis.nodes import Nodes
 from rankd.signals.redis.slots import Slots
@@ -250,13 +250,12 @@ class Fetcher:
     def _publish(self, trip: _Trip, values: Sequence[bytes | None]) -> bool:
         start, is_whole = 0, True
         for entity, ids in trip.parts.items():
-            cache = self._caches[entity]
-            rows = cache.unpack(ids, values[start : start + len(ids)])
-            start += len(ids)
-            others = rows.where(Status.OTHER_LAYOUT)
-            if len(others):
+            try:
+                is_whole &= self._caches[entity].publish(ids, values[start : start + len(ids)], trip.number)
+            except OtherLayoutError:
+                is_whole = False
                 self._spawn(self._declare(entity))  # the next fetch can read them
-            is_whole = cache.publish(rows, trip.number) and is_whole
+            start += len(ids)
         return is_whole
 
     async def _learn(self, trip: _Trip, values: Sequence[bytes | None], error: UnknownTextsError) -> None:

@@ -87,7 +87,7 @@ class PrivateRows:
         self.mapped = MappedTables.of(layouts, everything, categories)
         """All entities, for compiled code and for reads."""
         caches = {
-            name: RowCache(layouts[name], store.codecs[name], table, categories, cache.most_rows)
+            name: RowCache(layouts[name], store.codecs[name], table, shared.dictionary, categories, cache.most_rows)
             for name, table in made.items()
         }
         self._nodes = Nodes(
