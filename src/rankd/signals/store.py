@@ -206,7 +206,8 @@ class EntityStatistics:
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """How a `fetch` went. `is_complete`: False: the backend did not answer; what was there was used. `is_stale`: of
-    what was used, something is older than the cache's TTL. `lease`: as long as somebody has it, the rows stay in `tables`."""
+    what was used, something is older than the cache's TTL. `lease`: as long as somebody has it, the rows stay
+    in `tables`."""
 
     is_complete: bool = True
     is_stale: bool = False

@@ -6,14 +6,13 @@ stays until it is replaced: it is what is served when Redis does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
-
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
 
 from rankd.kernels.packed_table import PackedTarget
 from rankd.kernels.table import Table, TableFullError
 from rankd.kernels.table_writer import TableWriter
-from rankd.signals.categories import CategoryTable
+from rankd.signals.categories import CategoryTable, Codes
 from rankd.signals.layout import EntityLayout
 from rankd.signals.redis.codec import RowCodec, Status
 from rankd.signals.redis.parts import cell_of
@@ -70,6 +69,24 @@ class UnknownTextsError(Exception):
 class OtherLayoutError(Exception):
     """Some rows were written under a schema of which this process does not know yet."""
 
+    def __init__(self, entity: str, rows: Sequence[bytes | None]) -> None:
+        super().__init__(f"rows of {entity} are of another layout")
+        self.entity = entity
+        self.rows = rows
+
+
+class _KnownTexts:
+    """The codes of texts that have one. To give codes may have to wait for another process: that is for the caller."""
+
+    def __init__(self, categories: CategoryTable) -> None:
+        self._categories = categories
+
+    def intern_all(self, texts: Sequence[str]) -> Codes:
+        """UnknownTextsError if one has none."""
+        if unknown := self._categories.unknown(texts):
+            raise UnknownTextsError(unknown)
+        return self._categories.intern_all(texts)
+
 
 class Lease:
     """Holds rows in the caches as long as it lives."""
@@ -100,13 +117,14 @@ class RowCache:
         dictionary: Table,
         categories: CategoryTable,
         most: int,
+        older: Mapping[int, RowCodec],
     ) -> None:
-        """`most`: rows kept; those in use are not counted."""
+        """`most`: rows kept; those in use are not counted. `older`: layouts known beside the codec's; it grows."""
         self.layout = layout
         self.table = table
-        self.older: dict[int, RowCodec] = {}
+        self._older = older
         self._codec = codec
-        self._categories = categories
+        self._known = cast(CategoryTable, _KnownTexts(categories))
         self._target = PackedTarget(
             [cell_of(signal) for signal in codec.signals],
             codec.fingerprint,
@@ -126,7 +144,8 @@ class RowCache:
     def publish(self, ids: Sequence[str], values: Sequence[bytes | None], trip: int) -> bool:
         """Puts what Redis answered into the table, unless a later trip has brought it; any bytes will do. False: some
         cannot be used (they are of another row, or damaged, or there is no room) and stay as they were.
-        UnknownTextsError: nothing was done. OtherLayoutError: some are of a layout that `older` has not; the others were put."""
+        UnknownTextsError: nothing was done. OtherLayoutError: some are of a layout that `older` has not; the others were
+        put."""
         entries = self.entries
         newest = [i for i, id_ in enumerate(ids) if (entry := entries.get(id_)) is not None and entry.trip <= trip]
         if len(newest) < len(ids):
@@ -137,7 +156,7 @@ class RowCache:
             if put.unknown:
                 raise UnknownTextsError(put.unknown)
             status = put.status
-            if put.is_other or (self.older and Status.OTHER_LAYOUT in status):
+            if put.is_other or (self._older and Status.OTHER_LAYOUT in status):
                 status = self._publish_slowly(ids, values)
         except (TableFullError, OSError, MemoryError):
             return False
@@ -152,15 +171,15 @@ class RowCache:
         if len(entries) > self._most:
             self._evict()
         if worst == Status.OTHER_LAYOUT:
-            raise OtherLayoutError
+            raise OtherLayoutError(self.layout.entity.name, values)
         return not worst
 
     def _publish_slowly(self, ids: Sequence[str], values: Sequence[bytes | None]) -> list[int]:
         """The same for rows that compiled code cannot put."""
-        rows = self._codec.unpack(values, ids, self.older)
+        rows = self._codec.unpack(values, ids, self._older)
         live = rows.where(Status.LIVE)
         if len(live):
-            stage(self.table, self.layout, rows.take(live), self._categories).publish()
+            stage(self.table, self.layout, rows.take(live), self._known).publish()
         status: list[int] = rows.status.tolist()
         return status
 

@@ -1,6 +1,6 @@
 """Rows read for a request: one pipelined round trip for all that is not cached, of whatever entities.
 
-    wanted ─ cached and good? ─ on its way already? ─ GETs (one trip to each node) ─ unpack ─ publish in the cache's tables
+    wanted ─ cached and good? ─ on its way already? ─ GETs (one trip to each node) ─ put into the cache's tables
 
 A trip belongs to nobody: a caller that is cancelled leaves it to the others. Redis away: callers are told at once, and
 what the cache has is used. A reply in another order, or of another row, is found by the id in it and never used.
@@ -17,7 +17,6 @@ import hiredis
 
 from rankd.errors import RankdError
 from rankd.signals.redis.cache import Lease, OtherLayoutError, RowCache, UnknownTextsError
-from rankd.signals.redis.codec import RowCodec
 from rankd.signals.redis.keys import Keys
 from rankd.signals.redis.nodes import Nodes
 from rankd.signals.redis.slots import Slots
@@ -29,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 
 Intern = Callable[[Sequence[str]], Awaitable[object]]
-Declarations = Callable[[str], Awaitable[Mapping[int, RowCodec]]]
+Declare = Callable[[str, Sequence[bytes | None]], Awaitable[object]]
 
 
 class _Waiter:
@@ -77,9 +76,10 @@ class Fetcher:
         ttl_s: float,
         timeout_s: float,
         intern: Intern,
-        declarations: Declarations,
+        declare: Declare,
     ) -> None:
-        """`timeout_s`: of a trip. `intern`: gives texts codes. `declarations`: those of an entity's older layouts."""
+        """`timeout_s`: of a trip. `intern`: gives texts codes. `declare`: learns the layouts of an entity's
+        packed rows."""
         self._caches = caches
         self._keys = keys
         self._nodes = nodes
@@ -87,7 +87,7 @@ class Fetcher:
         self._ttl_s = ttl_s
         self._timeout_s = timeout_s
         self._intern = intern
-        self._declarations = declarations
+        self._declare = declare
         self._loop = asyncio.get_running_loop()
         self._trip_number = 0
         self._under_way: dict[tuple[str, str], _Trip] = {}
@@ -122,7 +122,7 @@ class Fetcher:
                     joined[trip.number] = trip
                     lease.pin(cache.entries.get(id_) or cache.entry(id_))
                     continue
-                is_stale = is_stale or entry is not None and entry.trip >= 0
+                is_stale = is_stale or (entry is not None and entry.trip >= 0)
                 entry = cache.entry(id_)
                 lease.pin(entry)
                 new.append((entity, id_, value))
@@ -233,7 +233,9 @@ class Fetcher:
                 replies[place] = again[-1]
         failed = any(isinstance(reply, hiredis.ReplyError) for reply in replies)
         if failed:
-            _LOG.warning("Redis refused to give rows: %s", next(r for r in replies if isinstance(r, hiredis.ReplyError)))
+            _LOG.warning(
+                "Redis refused to give rows: %s", next(r for r in replies if isinstance(r, hiredis.ReplyError))
+            )
             self._end(trip, False)
         else:
             self._use(trip, replies)
@@ -241,7 +243,7 @@ class Fetcher:
     def _use(self, trip: _Trip, values: Sequence[bytes | None]) -> None:
         try:
             self._end(trip, self._publish(trip, values))
-        except UnknownTextsError as error:
+        except (UnknownTextsError, OtherLayoutError) as error:
             self._spawn(self._learn(trip, values, error))
         except BaseException:
             self._end(trip, False)
@@ -250,35 +252,30 @@ class Fetcher:
     def _publish(self, trip: _Trip, values: Sequence[bytes | None]) -> bool:
         start, is_whole = 0, True
         for entity, ids in trip.parts.items():
-            try:
-                is_whole &= self._caches[entity].publish(ids, values[start : start + len(ids)], trip.number)
-            except OtherLayoutError:
-                is_whole = False
-                self._spawn(self._declare(entity))  # the next fetch can read them
+            is_whole &= self._caches[entity].publish(ids, values[start : start + len(ids)], trip.number)
             start += len(ids)
         return is_whole
 
-    async def _learn(self, trip: _Trip, values: Sequence[bytes | None], error: UnknownTextsError) -> None:
-        """Texts that this machine has not seen yet are given codes; of each entity at most once."""
+    async def _learn(
+        self, trip: _Trip, values: Sequence[bytes | None], error: UnknownTextsError | OtherLayoutError
+    ) -> None:
+        """What this process does not know yet: codes of texts, layouts; of each entity at most once."""
         is_whole = False
         try:
-            for _ in trip.parts:
-                await self._intern(error.texts)
+            for _ in range(2 * len(trip.parts)):
+                if isinstance(error, UnknownTextsError):
+                    await self._intern(list(dict.fromkeys(error.texts)))
+                else:
+                    await self._declare(error.entity, error.rows)
                 try:
                     is_whole = self._publish(trip, values)
                     break
-                except UnknownTextsError as more:
+                except (UnknownTextsError, OtherLayoutError) as more:
                     error = more
         except RankdError as fault:
             _LOG.warning("fetched rows could not be used: %s", fault)
         finally:
             self._end(trip, is_whole)
-
-    async def _declare(self, entity: str) -> None:
-        try:
-            self._caches[entity].older.update(await self._declarations(entity))
-        except RankdError as fault:
-            _LOG.warning("rows of %s of an older layout cannot be read: %s", entity, fault)
 
     def _end(self, trip: _Trip, is_complete: bool) -> None:
         for (entity, id_), value in trip.slot_values.items():

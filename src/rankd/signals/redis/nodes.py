@@ -1,7 +1,7 @@
 """Which node to ask: one Redis, or the masters of a Cluster by slot.
 
-The map of slots comes from CLUSTER SLOTS and is asked for again when a node says MOVED, or is away: after a failover its
-replica has its slots. Redis Cluster specification: "Redirection and resharding", "Clients first connection".
+The map of slots comes from CLUSTER SLOTS and is asked for again when a node says MOVED, or is away: after a failover
+its replica has its slots. Redis Cluster specification: "Redirection and resharding", "Clients first connection".
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ _SLOTS_COMMAND: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
 class Nodes:
     """Connections to every node there is. Belongs to one event loop."""
 
-    def __init__(
-        self, address: Address, *, is_cluster: bool, connect_timeout_s: float, timeout_s: float
-    ) -> None:
+    def __init__(self, address: Address, *, is_cluster: bool, connect_timeout_s: float, timeout_s: float) -> None:
         self._seed = address
         self._is_cluster = is_cluster
         self._connect_timeout_s = connect_timeout_s
@@ -36,6 +34,7 @@ class Nodes:
         self._by_slot: dict[int, Link] = {}
         self._looking: asyncio.Task[None] | None = None
         self._heads: dict[bytes, int] = {}
+        self._known = asyncio.Event()
         self._first = self._link(address)
         if is_cluster:
             self.look()
@@ -64,8 +63,8 @@ class Nodes:
         """Returns when every node is connected or known to be away, or the time is over."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._is_cluster and not self._by_slot and not self._first.is_away:
-                    await asyncio.sleep(0.005)
+                if self._looking is not None and not self._first.is_away:
+                    await self._known.wait()
                 for link in list(self._links.values()):
                     while not link.is_up and not link.is_away:
                         await link.changed()
@@ -114,6 +113,7 @@ class Nodes:
             names.add(link.address.name)
             by_slot.update(dict.fromkeys(range(first, last + 1), link))
         self._by_slot = by_slot
+        self._known.set()
         for name in set(self._links) - names:
             link = self._links.pop(name)
             asyncio.create_task(link.close())  # noqa: RUF006 - it ends by itself

@@ -1,4 +1,4 @@
-"""What a process needs to fetch rows for its requests: tables of its own, caches over them, connections, invalidation."""
+"""What a process needs to fetch rows for its requests: tables of its own, caches over them, connections, slots."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _PINNED_ROWS: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """`ttl_s`: how long a fetched row may be used again (0: for requests that come while it is on its way). `most_rows`:
-    kept, of each entity. `max_bytes`: of each entity's table."""
+    """`ttl_s`: how long a fetched row may be used again (0: only by requests that come while it is on its way).
+    `most_rows`: kept, of each entity. `max_bytes`: of each entity's table."""
 
     ttl_s: float = 1.0
     most_rows: int = 65_536
@@ -87,7 +87,15 @@ class PrivateRows:
         self.mapped = MappedTables.of(layouts, everything, categories)
         """All entities, for compiled code and for reads."""
         caches = {
-            name: RowCache(layouts[name], store.codecs[name], table, shared.dictionary, categories, cache.most_rows)
+            name: RowCache(
+                layouts[name],
+                store.codecs[name],
+                table,
+                shared.dictionary,
+                categories,
+                cache.most_rows,
+                store.rows.layouts(name),
+            )
             for name, table in made.items()
         }
         self._nodes = Nodes(
@@ -104,7 +112,7 @@ class PrivateRows:
             ttl_s=cache.ttl_s,
             timeout_s=options.socket_timeout_s,
             intern=intern,
-            declarations=store.declarations_of,
+            declare=store.rows.learn,
         )
 
     async def ready(self) -> None:

@@ -21,15 +21,18 @@ from typing import Final
 import numpy as np
 
 from rankd.errors import RankdError, StoreFullError, UnavailableError
+from rankd.signals.redis.changes import BEGINNING, MOST_RECORDS, Change
 from rankd.signals.redis.codec import RowStates
-from rankd.signals.redis.store import Change, Commit, RedisStore
+from rankd.signals.redis.store import RedisStore
 from rankd.signals.redis.tables import Positions, ReplicaTables, save_positions
+from rankd.signals.redis.writing import Commit
 from rankd.signals.scanning import all_ids
 
 SCAN_ROWS: Final = 2_000
-BLOCK_MS: Final = 250
-"""How long a read of the logs waits for something new; also about how stale the lag is that is told when all is quiet."""
+WAIT_S: Final = 0.25
+"""How long a read of the logs waits for something new; when all is quiet, the lag that is told goes up to this."""
 
+_AT_ONCE_S: Final = 0.001
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
 _SAVE_S: Final = 1.0
@@ -81,6 +84,8 @@ class Replica:
         self._source = source
         self._positions = {key: at for key, at in positions.items() if key[0] in self._entities}
         self._on_progress = on_progress
+        # Fewer records than this after a position: nothing between them was trimmed.
+        self._full = min(MOST_RECORDS, store.rows.options.stream_length)
         self._saved_s = 0.0
         self._saved: Positions = {}
         self._runner: asyncio.Task[None] | None = None
@@ -155,30 +160,44 @@ class Replica:
             _LOG.info("the replica follows Redis again")
 
     async def _catch_up(self) -> None:
-        """Reads whole what has no position."""
+        """Reads whole what has no position, or one that its log no longer reaches back to."""
+        if self._positions:
+            for change in await self._store.log.gaps(self._positions):
+                self._lose(change)
+        await self._fill()
+
+    async def _fill(self) -> None:
         for entity in self._entities:
             wanted = [b for b in range(self._store.keys.shards) if (entity, b) not in self._positions]
             if wanted:
                 await self._resync(entity, wanted)
 
+    def _lose(self, gap: Change) -> None:
+        self.state.gap_count += 1
+        self._positions.pop((gap.entity, gap.bucket), None)
+        _LOG.warning(
+            "the log of %s, group %d, no longer reaches back to where this machine is: its rows are read again",
+            gap.entity, gap.bucket,
+        )  # fmt: skip
+
     async def _follow(self) -> None:
         """What is new in the logs."""
         asked_s = time.monotonic()
-        changes = await self._store.read_changes(self._positions, BLOCK_MS if self._is_filled.is_set() else 1)
+        changes = await self._store.read_changes(self._positions, WAIT_S if self._is_filled.is_set() else _AT_ONCE_S)
+        full = {
+            (change.entity, change.bucket): self._positions[change.entity, change.bucket]
+            for change in changes
+            if len(change.rows) >= self._full
+        }
+        if full:
+            # So far behind, records may have been trimmed before they were read.
+            for gap in await self._store.log.gaps(full):
+                self._lose(gap)
         for change in changes:
-            if change.is_gap:
-                self.state.gap_count += 1
-                _LOG.warning(
-                    "the log of %s, group %d, no longer reaches back to where this machine is: its rows are read again",
-                    change.entity, change.bucket,
-                )  # fmt: skip
-                self._positions.pop((change.entity, change.bucket), None)
-            else:
+            if (change.entity, change.bucket) in self._positions:
                 await self._take(change)
-        await self._catch_up()
-        if not changes:
-            self._note_in_step(asked_s)
-        elif max((len(change.rows) for change in changes), default=0) < self._store.most_changes:
+        await self._fill()
+        if not full:
             self._note_in_step(asked_s)
         self.state.is_following = True
         if time.monotonic() - self._saved_s >= _SAVE_S:
@@ -187,10 +206,10 @@ class Replica:
     async def _take(self, change: Change) -> None:
         await self._apply(change.entity, change.rows)
         self._positions[change.entity, change.bucket] = change.position
-        foreign = np.flatnonzero(~change.own)
+        foreign = np.flatnonzero(~change.is_own)
         if len(foreign):
-            # Entries are named by the time, in ms, of the node that took them.
-            committed_ms = int(change.entry_ids[int(foreign[-1])].partition(b"-")[0])
+            # Records are named by the time, in ms, of the node that took them.
+            committed_ms = int(change.records[int(foreign[-1])].partition(b"-")[0])
             self.state.delay_s = max(0.0, time.time() - committed_ms / 1e3)
 
     def _note_in_step(self, asked_s: float) -> None:
@@ -220,7 +239,7 @@ class Replica:
         if not was_empty:
             await self._check_rows(entity)
         for bucket in buckets:
-            self._positions[entity, bucket] = ends.get(bucket, b"0-0")
+            self._positions[entity, bucket] = ends.get(bucket, BEGINNING)
         self.state.resync_count += 1
         self._save()
         took_s = time.monotonic() - started_s

@@ -3,9 +3,9 @@
     write ─ RedisStore ─ one script ─ committed ─ own tables ─ invalidation ─ answer
     tables ─ replica ─ resync, then the logs of all machines
 
-Redis has the truth. Rows of replicated entities are read from this machine's tables, which the replica keeps in step, those of
-fetched entities from Redis, by way of a cache. Other processes of the machine write through this one (signals.keeper) and
-read the same tables (redis.shared).
+Redis has the truth. Rows of replicated entities are read from this machine's tables, which the replica keeps in step,
+those of fetched entities from Redis, by way of a cache. Other processes of the machine write through this one
+(signals.keeper) and read the same tables (redis.shared).
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ async def open_replicated(
 ) -> ReplicatedStore:
     """Opens the store and fills the tables.
 
-    `data_dir`: where tables are kept and taken up again at the next start, without reading everything from Redis; None: they
-    end with the process. If there are none to be taken up, this waits for Redis for as long as it is away. `is_alone`:
+    `data_dir`: where tables are kept and taken up again at the next start, without reading everything from Redis; None:
+    they end with the process. If there are none to be taken up, this waits for Redis for as long as it is away. `is_alone`:
     requests are answered by this process; else others do that, and it fetches nothing. StoreError.
     """
     layouts = layouts_of(schema)
@@ -138,9 +138,7 @@ class ReplicatedStore:
             on_progress=on_progress,
         )
         self._mapped = MappedTables.of(tables.layouts, tables.tables, tables.categories)
-        self._slots = Slots(
-            set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME, is_writer=True
-        )
+        self._slots = Slots(set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME, is_writer=True)
         # What was written while no keeper was there to say so.
         self._slots.bump_all()
         self._private: PrivateRows | None = None
@@ -200,6 +198,8 @@ class ReplicatedStore:
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         self._check_open()
+        if batch.entity not in self._fetched:
+            self._tables.check_room(batch.entity, batch.ids)
         try:
             return await self._redis.write(batch)
         finally:

@@ -56,9 +56,7 @@ async def _private(
 ) -> PrivateRows:
     tables = shared.table_set
     slots = Slots(set_directory(tables.directory, tables.set_id) / SLOTS_NAME, is_writer=False)
-    private = PrivateRows(
-        layouts_of(schema), tables, shared.categories, slots, redis, options, cache, shared.intern_all
-    )
+    private = PrivateRows(layouts_of(schema), tables, shared.categories, slots, redis, options, cache, shared.intern)
     await private.ready()
     return private
 

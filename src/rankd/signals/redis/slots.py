@@ -1,7 +1,7 @@
 """Invalidation: how a write through one process of a machine makes the others forget what they have cached.
 
-A small file that all processes map: 65,536 counters of 32 bits. Whoever writes a row counts the row's slot up before the
-write is acknowledged; a cached row is good only while its slot is as it was before the row was asked for. Two
+A small file that all processes map: 65,536 counters of 32 bits. Whoever writes a row counts the row's slot up before
+the write is acknowledged; a cached row is good only while its slot is as it was before the row was asked for. Two
 rows that share a slot cost a fetch more, never a stale value.
 """
 

@@ -7,7 +7,6 @@ A row's version stands in its journal key. A state replaces another only if its 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -96,16 +95,25 @@ class ReplicaTables:
             self._remember(entity, [rows.ids[i] for i in buried.tolist()], rows.versions[buried])
         return len(rows)
 
-    def _stage(self, entity: str, table: TableWriter, rows: RowStates) -> None:
-        layout = self.layouts[entity]
-        new = int(np.count_nonzero(table.keys(rows.ids) < 0))
+    def check_room(self, entity: str, ids: Sequence[str]) -> None:
+        """StoreFullError if so many rows more would be too many."""
+        table = self.tables.tables[entity]
+        if len(table) + len(ids) <= self._max_rows:
+            return
+        try:
+            new = len(set(ids)) - int(np.count_nonzero(table.find(list(dict.fromkeys(ids)))))
+        except UnicodeEncodeError:  # which is refused later
+            return
         if len(table) + new > self._max_rows:
             raise StoreFullError(
                 f"expected at most {self._max_rows} rows of {entity}, got {new} new ones with {len(table)} in this "
                 f"machine's tables; delete some or raise max_rows_per_entity"
             )
+
+    def _stage(self, entity: str, table: TableWriter, rows: RowStates) -> None:
+        self.check_room(entity, rows.ids)
         try:
-            stage(table, layout, rows, self.categories, rows.versions).publish()
+            stage(table, self.layouts[entity], rows, self.categories, rows.versions).publish()
         except TableFullError as error:
             raise StoreFullError(
                 f"expected at most {self._max_bytes} bytes of {entity} in this machine's tables, got {len(rows)} rows "
@@ -132,7 +140,7 @@ def save_positions(tables: TableSet[TableWriter], source: str, positions: Positi
     told = [[entity, bucket, position.decode()] for (entity, bucket), position in positions.items()]
     new = path.with_suffix(".new")
     new.write_text(json.dumps({"source": source, "positions": told}))
-    os.replace(new, path)
+    new.replace(path)
 
 
 def load_positions(directory: Path, set_id: int, source: str) -> Positions:
