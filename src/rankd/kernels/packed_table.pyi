@@ -9,8 +9,8 @@ INTO: tuple[str, ...]
 """What a packed cell can become: RK_INTO_ of csrc/rk_packed_table.h."""
 
 class Put(NamedTuple):
-    """`status`: of each row, as of PackedLayout.unpack. `unknown`: strings that have to be given codes first, some maybe
-    more than once; `is_other`: a text has to be normalised in Python. In both cases nothing was put."""
+    """`status`: of each row, as of PackedLayout.unpack. `unknown`: strings that have to be given codes first, some
+    maybe more than once; `is_other`: a text has to be normalised in Python. In both cases nothing was put."""
 
     status: bytes
     unknown: list[str]
@@ -27,8 +27,8 @@ class PackedTarget:
         table: TableWriter,
         dictionary: Table,
     ) -> None:
-        """`into`: of each packed cell what it becomes (one of INTO), the table's cell, and a vector's width, else 0. ValueError if they do
-        not fit each other."""
+        """`into`: of each packed cell what it becomes (one of INTO), the table's cell, and a vector's width, else 0.
+        ValueError if they do not fit each other."""
     def put(self, ids: Sequence[str], rows: Sequence[bytes | None]) -> Put:
         """Rows of distinct ids, whose they must be; those that are live replace what the table has. Any bytes will do.
         Errors of TableWriter.stage."""

@@ -144,8 +144,8 @@ class RowCache:
     def publish(self, ids: Sequence[str], values: Sequence[bytes | None], trip: int) -> bool:
         """Puts what Redis answered into the table, unless a later trip has brought it; any bytes will do. False: some
         cannot be used (they are of another row, or damaged, or there is no room) and stay as they were.
-        UnknownTextsError: nothing was done. OtherLayoutError: some are of a layout that `older` has not; the others were
-        put."""
+        UnknownTextsError: nothing was done. OtherLayoutError: some are of a layout that is not known; the
+        others were put."""
         entries = self.entries
         newest = [i for i, id_ in enumerate(ids) if (entry := entries.get(id_)) is not None and entry.trip <= trip]
         if len(newest) < len(ids):

@@ -77,7 +77,7 @@ async def open_replicated(
     """Opens the store and fills the tables.
 
     `data_dir`: where tables are kept and taken up again at the next start, without reading everything from Redis; None:
-    they end with the process. If there are none to be taken up, this waits for Redis for as long as it is away. `is_alone`:
+    they end with the process. Without any to be taken up this waits for Redis for as long as it is away. `is_alone`:
     requests are answered by this process; else others do that, and it fetches nothing. StoreError.
     """
     layouts = layouts_of(schema)

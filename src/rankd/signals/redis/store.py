@@ -11,13 +11,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import StoreError
-from rankd.signals.categories import CategoryTable
 from rankd.signals.check import value_faults
 from rankd.signals.redis.changes import Change, ChangeLog, Place
 from rankd.signals.redis.codec import VALUE, RowCodec, RowStates, Status
@@ -104,7 +102,7 @@ class RedisStore:
     async def write(self, batch: WriteBatch) -> WriteResult:
         """See SignalStore.write. UnavailableError: Redis does not answer; some of the rows may be written."""
         self._check_open()
-        rejected = value_faults(self.schema.entities[batch.entity], batch, cast(CategoryTable, _AllUnknown()))
+        rejected = value_faults(self.schema.entities[batch.entity], batch, self._now_ms())
         faulty = {rejection.row for rejection in rejected}
         rows = [row for row in range(len(batch.ids)) if row not in faulty]
         if not rows:
@@ -267,13 +265,6 @@ class RedisStore:
 
 
 _NO_AGES = np.empty(0, np.int64)
-
-
-class _AllUnknown:
-    """Categories of a store that has no codes: every string is checked."""
-
-    def unknown(self, texts: Sequence[str]) -> list[str]:
-        return list(dict.fromkeys(texts))
 
 
 def _column(signal: Signal, rows: RowStates, now_ms: int) -> ColumnValues:

@@ -54,9 +54,9 @@ class Address:
     def greeting(self) -> list[bytes]:
         """What is said first."""
         auth = ("AUTH", self.username or "default", self.password) if self.password else ()
-        commands = [hiredis.pack_command(("HELLO", "3", *auth))]
+        commands = [_command("HELLO", "3", *auth)]
         if self.database:
-            commands.append(hiredis.pack_command(("SELECT", str(self.database))))
+            commands.append(_command("SELECT", str(self.database)))
         return commands
 
 
@@ -224,6 +224,10 @@ class Link:
         self._line, self.is_away = line, is_away
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+def _command(*words: str) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in (v.encode() for v in words))
 
 
 def get_commands(keys: Sequence[bytes]) -> bytes:
