@@ -66,7 +66,7 @@ static void make_table(void)
     snprintf(path, sizeof path, "%s/t", folder);
     const rk_table_batch batch = {ids, ROWS, writes, SIGNALS, &now_ms, 1, NULL, 0};
     if (rk_table_create(path, &options, &table) || rk_table_hold(table, &batch, &room)) abort();
-    rk_table_publish(table, &batch, &room, NULL);
+    rk_table_publish(table, &batch, &room);
     for (int i = 0; i < 8; i++) {
         snprintf(name, sizeof name, "%s.%s", path, ends[i]);
         unlink(name);

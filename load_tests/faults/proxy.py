@@ -126,9 +126,10 @@ class FaultProxy:
             writer.write(data)
             await writer.drain()
             return
-        for at in range(0, len(data), 16):
-            writer.write(data[at : at + 16])
-            await asyncio.sleep(16 / faults.bytes_per_s)
+        piece = max(1, round(faults.bytes_per_s / 100))
+        for at in range(0, len(data), piece):
+            writer.write(data[at : at + piece])
+            await asyncio.sleep(piece / faults.bytes_per_s)
 
 
 class _Ended(Exception):

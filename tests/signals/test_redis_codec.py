@@ -49,7 +49,7 @@ _VALUES: dict[SignalKind, st.SearchStrategy[Any]] = {
     SignalKind.CATEGORY: _texts,
     SignalKind.STRING: _texts,
     SignalKind.EMBEDDING: st.lists(st.integers(-127, 127).map(float), min_size=3, max_size=3),
-    SignalKind.SET: st.lists(_texts, max_size=3),
+    SignalKind.SET: st.lists(_texts, unique=True, max_size=3).map(sorted),
     SignalKind.MAP: st.lists(st.tuples(_texts, _floats), max_size=3),
     SignalKind.COUNTER: st.floats(allow_nan=False),
     SignalKind.WINDOW: st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), _floats), max_size=3),
@@ -216,6 +216,11 @@ def test_no_values_have_their_types() -> None:
     for signal in CODEC.signals:
         assert plain(values_of(signal, no_parts(signal))) == plain(values_of(signal, Parts(0)))
         assert no_parts(signal).take(np.zeros(0, np.int64)).count == 0
+
+
+def test_members_of_a_set_are_distinct() -> None:
+    rows = one_row(tags=["b", "a", "b", ""])
+    assert plain(CODEC.unpack(CODEC.pack(rows)).columns["tags"].values) == (["", "a", "b"], [3])
 
 
 def test_to_columns_gives_whole_rows() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 _START_S = 10.0
 _SLOTS = 16_384
@@ -87,6 +87,8 @@ class RedisServer:
             while True:
                 try:
                     client.ping()
+                    return
+                except AuthenticationError:
                     return
                 except RedisError:
                     if self._process.poll() is not None or time.monotonic() > until:

@@ -33,10 +33,14 @@ Keyed = tuple[bytes, Command]
 
 _SLOTS: Final = 16_384
 _MOST_REDIRECTIONS: Final = 5
+"""At once; then, while there is time, after a pause each: a command of several keys waits for its slot to have
+moved."""
 _REFRESH_PAUSE_S: Final = 0.1
 _TRY_AGAIN_S: Final = 0.02
 _REPEATS_PER_CALL: Final = 0.1
 _MOST_SAVED_REPEATS: Final = 10.0
+_FAIR: Final = 0.2
+"""Of the socket timeout."""
 _ELSEWHERE = (AskError, MovedError, ReadOnlyError, TryAgainError, ClusterDownError)
 
 
@@ -64,7 +68,9 @@ class RedisConnection:
         return self._node(f"{host}:{port}", settings | {"host": host, "port": port})
 
     def _node(self, name: str, settings: dict[str, Any]) -> Node:
-        return Node(name, settings, self._options.max_connections, self._options.connect_timeout_s)
+        options = self._options
+        fair_s = _FAIR * options.socket_timeout_s
+        return Node(name, settings, options.max_connections, options.connect_timeout_s, fair_s)
 
     @property
     def is_available(self) -> bool:
@@ -97,12 +103,16 @@ class RedisConnection:
             return await self._first.exchange([command for _, command in commands], _left(deadline))
         replies: list[Any] = [None] * len(commands)
         todo: dict[int, tuple[Node | None, bool]] = dict.fromkeys(range(len(commands)), (None, False))
-        for _ in range(_MOST_REDIRECTIONS):
+        redirections = 0
+        while redirections < _MOST_REDIRECTIONS or time.monotonic() < deadline:
+            if redirections >= _MOST_REDIRECTIONS:
+                await asyncio.sleep(_TRY_AGAIN_S)
             if any(node is None and self._slots[key_slot(commands[i][0])] is None for i, (node, _) in todo.items()):
                 await self._refresh(deadline)
             todo = await self._round(commands, todo, replies, deadline)
             if not todo:
                 return replies
+            redirections += 1
         raise UnavailableError("the Redis Cluster is changing: keys are sent from node to node")
 
     async def _round(
@@ -129,8 +139,11 @@ class RedisConnection:
         for these, answers in zip(by_node.values(), done, strict=True):
             for i, answer in zip(these, answers, strict=True):
                 replies[i] = answer
-                if isinstance(answer, AskError):
-                    again[i] = (self._known(answer.host, answer.port), type(answer) is AskError)
+                if isinstance(answer, AskError):  # of which MOVED is a kind
+                    node = self._known(answer.host, answer.port)
+                    again[i] = (node, not isinstance(answer, MovedError))
+                    if isinstance(answer, MovedError):
+                        self._slots[answer.slot_id] = node
                 elif isinstance(answer, _ELSEWHERE):
                     again[i] = (None, False)
         if any(not is_asking for _, is_asking in again.values()):

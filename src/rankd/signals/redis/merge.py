@@ -15,7 +15,7 @@ from rankd.kernels.packed import MOST_VERSION
 from rankd.signals.accumulate import NEVER_MS, States, accumulate
 from rankd.signals.redis.codec import CLEARED, NONE, VALUE, RowStates, StateColumn, Status, put
 from rankd.signals.redis.parts import parts_of
-from rankd.signals.store import ColumnValues, Operation, WriteBatch
+from rankd.signals.store import ColumnValues, Operation, Values, WriteBatch
 from rankd.signals.values import take
 from rankd.types.schema import SignalKind
 
@@ -53,10 +53,22 @@ def merge(stored: RowStates, batch: WriteBatch, taken: Rows, places: Rows, now_m
     for column in batch.columns:
         name = column.signal
         columns[name] = (work.add if column.operation is Operation.ADD else work.set)(columns[name], column)
+    back = np.flatnonzero((stored.status == Status.TOMBSTONE) & (latest != NEVER_MS))
+    if len(back):
+        columns = {name: _cleared(column, back, deleted_ms[back]) for name, column in columns.items()}
     status = np.where(latest == NEVER_MS, stored.status, Status.LIVE).astype(np.uint8)
     latest = np.where(latest == NEVER_MS, stored.latest_ms, latest)
     rows = RowStates(stored.ids, status, next_versions(stored, now_ms), latest, columns)
     return Merged(rows, np.flatnonzero(changed), work.late)
+
+
+def _cleared(column: StateColumn, rows: Rows, times_ms: NDArray[np.int64]) -> StateColumn:
+    """The column with what was never written of rows cleared: of a row that is there again, the time of its
+    deletion."""
+    state, times = column.state.copy(), column.times_ms.copy()
+    is_none = state[rows] == NONE
+    state[rows[is_none]], times[rows[is_none]] = CLEARED, times_ms[is_none]
+    return StateColumn(column.signal, state, times, column.parts)
 
 
 def bury(stored: RowStates, blank: RowStates, now_ms: int) -> RowStates:
@@ -94,15 +106,17 @@ class _Work:
 
     def set(self, stored: StateColumn, column: ColumnValues) -> StateColumn:
         """The column with values set and cleared, in the order of the batch's rows."""
-        column = _nan_clears(column)
         count = len(column.rows)
         rows = np.concatenate([column.rows, column.clear_rows])
         times = self._times[rows]
         if column.times_ms is not None:
             times[:count] = column.times_ms
+        if column.clear_times_ms is not None:
+            times[count:] = column.clear_times_ms
         order = np.argsort(rows, kind="stable")
         order = order[self._place_of[rows[order]] >= 0]
         given = parts_of(stored.signal, column.values)
+        has_value = np.concatenate([~_nans(column.values, count), np.zeros(len(column.clear_rows), np.bool_)])
         places = self._place_of[rows[order]]
         for turn in _turns(places):
             source, place, time = order[turn], places[turn], times[order[turn]]
@@ -110,7 +124,7 @@ class _Work:
             is_new &= time >= self._deleted_ms[place]
             self.late[place[~is_new]] += 1
             source, place, time = source[is_new], place[is_new], time[is_new]
-            is_value = source < count
+            is_value = has_value[source]
             state = np.where(is_value, VALUE, CLEARED).astype(np.uint8)
             stored = put(stored, place, StateColumn(stored.signal, state, time, given.take(source[is_value])))
             self._touch(place, time)
@@ -168,18 +182,11 @@ def is_expired(column: StateColumn, now_ms: int) -> NDArray[np.bool_]:
     return expired
 
 
-def _nan_clears(column: ColumnValues) -> ColumnValues:
-    """The column with NaN of numbers as clears."""
-    values = column.values
-    if not (isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind == "f"):
-        return column
-    missing = np.isnan(values)
-    if not missing.any():
-        return column
-    kept = ~missing
-    times = None if column.times_ms is None else column.times_ms[kept]
-    clear = np.sort(np.concatenate([column.clear_rows, column.rows[missing]]))
-    return ColumnValues(column.signal, column.rows[kept], values[kept], clear, times_ms=times)
+def _nans(values: Values, count: int) -> NDArray[np.bool_]:
+    """Which numbers are NaN, which clears."""
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.zeros(count, np.bool_)
 
 
 def window_sums(column: StateColumn, now_ms: int) -> NDArray[np.float64]:

@@ -35,9 +35,11 @@ class BrokenError(UnavailableError):
 
 class Node:
     """`name`: "host:port" or a path, as messages have it. `settings`: of a redis.asyncio connection; they say where it
-    goes to. Belongs to one event loop."""
+    goes to. `fair_s`: who gave less time than that cannot say that it does not answer. Belongs to one event loop."""
 
-    def __init__(self, name: str, settings: Mapping[str, Any], most_connections: int, connect_timeout_s: float) -> None:
+    def __init__(
+        self, name: str, settings: Mapping[str, Any], most_connections: int, connect_timeout_s: float, fair_s: float
+    ) -> None:
         self.name = name
         self.breaker = Breaker()
         given = dict(settings)
@@ -52,6 +54,7 @@ class Node:
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         }
         self._idle: list[AbstractConnection] = []
+        self._fair_s = fair_s
         self._room = asyncio.Semaphore(most_connections)
         self._is_closed = False
 
@@ -68,7 +71,10 @@ class Node:
             async with asyncio.timeout(timeout_s), self._room:
                 replies = await self._exchange(commands)
         except TimeoutError:
-            self.breaker.failed()
+            if timeout_s >= self._fair_s:
+                self.breaker.failed()
+            else:
+                self.breaker.forgo()
             raise UnavailableError(f"Redis at {self.name} did not answer within {timeout_s * 1000:.0f} ms") from None
         except (RedisError, OSError) as error:
             self.breaker.failed()

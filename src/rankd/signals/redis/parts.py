@@ -93,7 +93,7 @@ def parts_of(signal: Signal, values: Values) -> Parts:
     """Values, which are of the signal's kind, as parts."""
     match values:
         case SetValues():
-            return Parts(len(values.lengths), values.lengths, values.members)
+            return _distinct(values)
         case MapValues():
             return Parts(len(values.lengths), values.lengths, values.keys, fixed=_bytes(values.values, _F32))
         case WindowValues():
@@ -129,6 +129,18 @@ def values_of(signal: Signal, parts: Parts) -> Values:
         case SignalKind.EMBEDDING:
             return _embeddings(signal, parts)
     return _numbers(parts, _F32)
+
+
+def _distinct(values: SetValues) -> Parts:
+    """Sets with each member once, in order."""
+    members, lengths, start = values.members, [], 0
+    texts: list[str] = []
+    for length in values.lengths.tolist():
+        some = sorted(set(members[start : start + length]))
+        texts += some
+        lengths.append(len(some))
+        start += length
+    return Parts(len(lengths), np.array(lengths, np.int64), texts)
 
 
 def _array_parts(signal: Signal, values: NDArray[Any]) -> Parts:

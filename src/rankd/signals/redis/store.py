@@ -102,12 +102,13 @@ class RedisStore:
     async def write(self, batch: WriteBatch) -> WriteResult:
         """See SignalStore.write. UnavailableError: Redis does not answer; some of the rows may be written."""
         self._check_open()
-        rejected = value_faults(self.schema.entities[batch.entity], batch, self._now_ms())
+        now_ms = self._now_ms()
+        rejected = value_faults(self.schema.entities[batch.entity], batch, now_ms)
         faulty = {rejection.row for rejection in rejected}
         rows = [row for row in range(len(batch.ids)) if row not in faulty]
         if not rows:
             return WriteResult(0, rejected)
-        writing = Writing(self.rows, batch.entity, batch, self._now_ms(), self._settings)
+        writing = Writing(self.rows, batch.entity, batch, now_ms, self._settings)
         outcome = await self._run(writing, batch.ids, rows)
         return WriteResult(len(rows), rejected, outcome.late_count, sorted(outcome.repeated))
 

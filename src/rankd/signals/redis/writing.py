@@ -102,7 +102,7 @@ class Writing:
                 pause = _PAUSE_S * attempt
             except UnavailableError:
                 pause = _AWAY_PAUSE_S
-                if time.monotonic() + pause >= deadline:
+                if time.monotonic() + 2 * pause >= deadline:
                     raise
             if not todo:
                 return self.outcome

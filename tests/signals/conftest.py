@@ -1,0 +1,59 @@
+"""Real Redis servers for the tests of this folder, started when the first test asks; each test finds them empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from support.redis_servers import RedisCluster, RedisServer
+
+from rankd.signals.redis.options import RedisOptions
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where Redis is, one process or a Cluster; `options(...)`: RedisOptions that go there."""
+
+    url: str
+    is_cluster: bool
+
+    def options(self, **settings: object) -> RedisOptions:
+        make = partial(RedisOptions, self.url, cluster=self.is_cluster)
+        # Tests run beside others: patience here is not what is tested.
+        return make(**({"socket_timeout_s": 2.0, "connect_timeout_s": 2.0, "write_timeout_s": 10.0} | settings))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def one_cluster() -> Iterator[RedisCluster]:
+    cluster = RedisCluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def single(one_server: RedisServer) -> Place:
+    with one_server.client() as client:
+        client.flushall()
+    return Place(one_server.url, is_cluster=False)
+
+
+@pytest.fixture
+def cluster(one_cluster: RedisCluster) -> Place:
+    one_cluster.flush()
+    return Place(one_cluster.url, is_cluster=True)
+
+
+@pytest.fixture(params=["single", "cluster"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """One, then the other."""
+    place: Place = request.getfixturevalue(request.param)
+    return place

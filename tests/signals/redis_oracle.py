@@ -1,0 +1,170 @@
+"""A store in plain dictionaries, a value at a time, by the words of signals.store: what the Redis store is tested
+against."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rankd.signals.store import ColumnValues, MapValues, Operation, StoredRows, Values, WriteBatch
+from rankd.types.schema import Schema, Signal, SignalKind
+
+
+@dataclass
+class Row:
+    """`values`: by signal, time and value (None: cleared)."""
+
+    latest_ms: int
+    values: dict[str, tuple[int, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class Oracle:
+    """`rows` and `deleted_ms` by entity and id."""
+
+    schema: Schema
+    rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+    deleted_ms: dict[tuple[str, str], int] = field(default_factory=dict)
+    write_ids: set[str] = field(default_factory=set)
+    events: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def write(self, batch: WriteBatch, now_ms: int) -> tuple[int, list[int]]:
+        """Late values, and rows repeated."""
+        if batch.write_id and batch.write_id in self.write_ids:
+            return 0, list(range(len(batch.ids)))
+        self.write_ids |= {batch.write_id} - {""}
+        repeated = []
+        late = 0
+        done: set[tuple[str, str, str]] = set()
+        for i, id_ in enumerate(batch.ids):
+            event = batch.event_ids[i] if batch.event_ids is not None else ""
+            if event and (batch.entity, id_, event) in self.events | done:
+                repeated.append(i)
+                continue
+            if event:
+                done.add((batch.entity, id_, event))
+            time = now_ms if batch.event_ms is None else int(batch.event_ms[i])
+            self._touch(batch.entity, id_, time)
+            for column in batch.columns:
+                signal = self.schema.entities[batch.entity].signals[column.signal]
+                for at, value in _given(column, i):
+                    moment = time if at is None else at
+                    late += self._apply(batch.entity, id_, signal, moment, value, column.operation)
+        self.events |= done
+        for key in [key for key in self.deleted_ms if key in self.rows]:  # what it has not is cleared at that time
+            deleted_ms = self.deleted_ms.pop(key)
+            for name in self.schema.entities[batch.entity].signals:
+                self.rows[key].values.setdefault(name, (deleted_ms, None))
+        return late, repeated
+
+    def _touch(self, entity: str, id_: str, time: int) -> bool:
+        key = (entity, id_)
+        if time < self.deleted_ms.get(key, time):
+            return False
+        row = self.rows.setdefault(key, Row(time))
+        row.latest_ms = max(row.latest_ms, time)
+        return True
+
+    def _apply(self, entity: str, id_: str, signal: Signal, time: int, value: Any, operation: Operation) -> int:
+        """1: too late."""
+        stored = self.rows.get((entity, id_), Row(time)).values.get(signal.name)
+        if operation is Operation.SET and stored is not None and stored[0] > time:
+            return 1
+        if not self._touch(entity, id_, time):
+            return 1
+        values = self.rows[(entity, id_)].values
+        if operation is Operation.ADD:
+            latest = time if stored is None else max(time, stored[0])
+            values[signal.name] = (latest, _added(signal, stored, time, value, latest))
+        else:
+            values[signal.name] = (time, value)
+        return 0
+
+    def delete(self, entity: str, ids: list[str], now_ms: int) -> int:
+        """How many there were."""
+        count = 0
+        for id_ in dict.fromkeys(ids):
+            count += self.rows.pop((entity, id_), None) is not None
+            self.deleted_ms[(entity, id_)] = now_ms
+        return count
+
+    def found(self, entity: str) -> dict[str, Any]:
+        """Rows as `plain_rows` gives them."""
+        return {
+            id_: (row.latest_ms, {n: (t, v) for n, (t, v) in row.values.items() if v is not None})
+            for (of, id_), row in self.rows.items()
+            if of == entity
+        }
+
+
+def _given(column: ColumnValues, row: int) -> list[tuple[int | None, Any]]:
+    """What a column says of a row: (time, value), None: cleared."""
+    for at, i in enumerate(column.rows.tolist()):
+        if i == row:
+            value = plain(column.values)[at]
+            time = None if column.times_ms is None else int(column.times_ms[at])
+            return [(time, None if isinstance(value, float) and math.isnan(value) else value)]
+    return [(None, None)] if row in column.clear_rows.tolist() else []
+
+
+def _added(signal: Signal, stored: tuple[int, Any] | None, time: int, value: Any, latest: int) -> Any:
+    old_time, old = stored if stored is not None and stored[1] is not None else (time, None)
+
+    def decayed(amount: float, then: int) -> float:
+        if signal.half_life_s is None:
+            return float(amount)
+        return float(amount) * 2.0 ** (-(latest - then) / (signal.half_life_s * 1000))
+
+    if signal.kind is SignalKind.COUNTER:
+        return (decayed(old, old_time) if old is not None else 0.0) + decayed(value, time)
+    if signal.kind is SignalKind.MAP:
+        sums = {key: decayed(v, old_time) for key, v in (old or {}).items()}
+        for key, v in value.items():
+            sums[key] = sums.get(key, 0.0) + decayed(v, time)
+        return {key: float(np.float32(v)) for key, v in sums.items()}
+    if signal.kind is SignalKind.WINDOW:
+        assert signal.bucket_s is not None and signal.window_s is not None
+        length = round(signal.bucket_s * 1000)
+        buckets = dict(old or {})
+        buckets[time // length] = float(np.float32(buckets.get(time // length, 0.0) + value))
+        newest = max(latest // length, *buckets)
+        return {b: c for b, c in sorted(buckets.items()) if b > newest - round(signal.window_s / signal.bucket_s)}
+    members = [(m, t) for m, t in (old or []) if m != value]
+    before = dict(old or []).get(value)
+    when = time if before is None else max(time, before)
+    at = next((i for i, (_, t) in enumerate(members) if t <= when), len(members))
+    if before is not None and before > time:  # it stays where it was
+        return old
+    members.insert(at, (value, when))
+    return members[: signal.dimension]
+
+
+def plain(values: Values) -> list[Any]:
+    """One plain value per row."""
+    if isinstance(values, np.ndarray):
+        return [row.tolist() for row in values] if values.ndim == 2 else values.tolist()
+    if not hasattr(values, "lengths"):
+        return list(values)  # type: ignore[arg-type]
+    ends = np.cumsum(values.lengths).tolist()
+    ranges = [slice(end - n, end) for end, n in zip(ends, values.lengths.tolist(), strict=True)]
+    if isinstance(values, MapValues):
+        return [dict(zip(values.keys[r], values.values[r].tolist(), strict=True)) for r in ranges]
+    if hasattr(values, "buckets"):
+        return [dict(zip(values.buckets[r].tolist(), values.counts[r].tolist(), strict=True)) for r in ranges]
+    if hasattr(values, "times_ms"):
+        return [list(zip(values.members[r], values.times_ms[r].tolist(), strict=True)) for r in ranges]
+    return [sorted(values.members[r]) for r in ranges]
+
+
+def plain_rows(ids: list[str], stored: StoredRows) -> dict[str, Any]:
+    """{id: (latest_ms, {signal: (time, value)})} of what a store gives."""
+    found = [ids[i] for i in stored.found.tolist()]
+    rows: dict[str, Any] = {id_: (int(ms), {}) for id_, ms in zip(found, stored.written_ms.tolist(), strict=True)}
+    for column in stored.columns:
+        assert column.times_ms is not None
+        for i, time, value in zip(column.rows.tolist(), column.times_ms.tolist(), plain(column.values), strict=True):
+            rows[found[i]][1][column.signal] = (time, value)
+    return rows
