@@ -1,6 +1,7 @@
 /* Instructions of a call of rk_rank from bytes to bytes, and of its stages: 10, 100 and 1,000 candidates with ids of 8
  * bytes and a base score each, 20 signals that are the features, a forest of 100 trees of 31 leaves, answers with ids,
- * ranks and scores. `prepare` decodes and checks; what a call has besides its stages is the rest. */
+ * ranks and scores. `prepare` decodes and checks; what a call has besides its stages is the rest. `joined` is the call
+ * with the signals in an entity whose key is the query and the candidate. */
 #define _GNU_SOURCE
 
 #include <math.h>
@@ -14,10 +15,10 @@
 #include "../rk_wire.h"
 #include "../tests/random_forest.h"
 
-enum { ROWS = 20000, MOST = 1000, SIGNALS = 20, ID_BYTES = 16 };
+enum { ROWS = 20000, MOST = 1000, SIGNALS = 20, ID_BYTES = 16, JOINED_BYTES = 32 };
 
-static char names[ROWS][ID_BYTES];
-static rk_id ids[ROWS], asked[MOST];
+static char names[ROWS][ID_BYTES], joined_names[ROWS][JOINED_BYTES];
+static rk_id ids[ROWS], joined_ids[ROWS], asked[MOST];
 static float values[SIGNALS * ROWS], matrix[SIGNALS * MOST];
 static double base_scores[MOST], scores[MOST];
 static int64_t positions[ROWS], order[MOST];
@@ -27,8 +28,8 @@ static rk_column columns[SIGNALS];
 static rk_input inputs[SIGNALS];
 static rk_binding bindings[SIGNALS];
 static rk_text feature_names[SIGNALS];
-static rk_table_reading *reading;
-static rk_plan_read reads[1];
+static rk_table_reading *reading, *known, *joined;
+static rk_plan_read reads[2];
 static rk_forest *forest;
 static rk_scorer scorer;
 static rk_program *program;
@@ -40,31 +41,25 @@ static rk_arena *arena, *scratch;
 static rk_text text_of(const char *words) { return (rk_text){(const uint8_t *)words, strlen(words)}; }
 
 /* Files without a name are enough, as in count_table.c. */
-static void make_table(void)
+static rk_table *make_table(const rk_id *row_ids)
 {
     static const char *const ends[] = {"rows", "heap", "index.1", "index.2", "index.3", "index.4", "index.5", "index.6"};
     static int64_t now_ms = 1000;
     rk_cell cells[SIGNALS];
-    rk_table_column wanted[SIGNALS];
     rk_table_write writes[SIGNALS];
     rk_table_room room;
     rk_table *table;
     char folder[] = "/tmp/rankd-count-XXXXXX", path[64], name[96];
     for (int c = 0; c < SIGNALS; c++) {
         cells[c] = (rk_cell){RK_CELL_F32, 0, 0, 0};
-        wanted[c] = (rk_table_column){.cell = (uint32_t)c, .divisor = 1, .missing = NAN};
         writes[c] = (rk_table_write){.cell = (uint32_t)c, .rows = positions, .count = ROWS,
                                      .values = values + (size_t)c * ROWS, .value_count = ROWS};
-    }
-    for (int i = 0; i < ROWS; i++) {
-        ids[i] = (rk_id){(uint8_t *)names[i], (size_t)snprintf(names[i], ID_BYTES, "sku%05d", i)};
-        positions[i] = i;
     }
     for (int i = 0; i < SIGNALS * ROWS; i++) values[i] = (float)(2 * count_uniform() - 1);
     const rk_table_options options = {.cells = cells, .cell_count = SIGNALS, .max_rows = ROWS, .max_bytes = 1 << 28};
     if (!mkdtemp(folder)) abort();
     snprintf(path, sizeof path, "%s/t", folder);
-    const rk_table_batch batch = {ids, ROWS, writes, SIGNALS, &now_ms, 1, NULL, 0};
+    const rk_table_batch batch = {row_ids, ROWS, writes, SIGNALS, &now_ms, 1, NULL, 0};
     if (rk_table_create(path, &options, &table) || rk_table_hold(table, &batch, &room)) abort();
     rk_table_publish(table, &batch, &room);
     for (int i = 0; i < 8; i++) {
@@ -72,11 +67,28 @@ static void make_table(void)
         unlink(name);
     }
     rmdir(folder);
-    reading = rk_table_reading_new(table, wanted, SIGNALS);
+    return table;
 }
 
-static void make_plan(void)
+static void make_tables(void)
 {
+    rk_table_column wanted[SIGNALS];
+    for (int c = 0; c < SIGNALS; c++) wanted[c] = (rk_table_column){.cell = (uint32_t)c, .divisor = 1, .missing = NAN};
+    for (int i = 0; i < ROWS; i++) {
+        ids[i] = (rk_id){(uint8_t *)names[i], (size_t)snprintf(names[i], ID_BYTES, "sku%05d", i)};
+        joined_ids[i] = (rk_id){(uint8_t *)joined_names[i],
+                                (size_t)snprintf(joined_names[i], JOINED_BYTES, "8:red shoe/sku%05d", i)};
+        positions[i] = i;
+    }
+    rk_table *items = make_table(ids);
+    reading = rk_table_reading_new(items, wanted, SIGNALS);
+    known = rk_table_reading_new(items, wanted, 0);
+    joined = rk_table_reading_new(make_table(joined_ids), wanted, SIGNALS);
+}
+
+static void make_plan(int is_joined)
+{
+    static const rk_id_part pair[] = {{RK_ID_QUERY, 0}, {RK_ID_CANDIDATE, 0}};
     const forest_plan grown = {.n_features = SIGNALS, .n_outputs = 1, .n_trees = 100, .flags = RK_FOREST_FLUSH_ZERO,
                                .grow = GROW_ANY, .least_leaves = 31, .most_leaves = 31, .n_thresholds = 60};
     rk_op ops[SIGNALS];
@@ -85,7 +97,7 @@ static void make_plan(void)
     rk_forest_fault fault;
     for (int32_t i = 0; i < SIGNALS; i++) {
         inputs[i] = (rk_input){RK_KIND_NUMBER, 1, 0};
-        bindings[i] = (rk_binding){RK_SOURCE_SIGNAL, i, 0, RK_KIND_NUMBER, 0};
+        bindings[i] = (rk_binding){RK_SOURCE_SIGNAL, i, is_joined, RK_KIND_NUMBER, 0};
         ops[i] = (rk_op){RK_OP_load, {i}, 0};
         outputs[i] = i;
         feature_names[i] = text_of("feature");
@@ -97,12 +109,14 @@ static void make_plan(void)
     /* valgrind has no AVX-512: what AUTO takes here is the tier of an AVX2 machine. */
     scorer = (rk_scorer){.features = SIGNALS, .outputs = 1, .forest = forest, .tier = RK_FOREST_AUTO, .scale = 1,
                          .divisor = 1, .transform = RK_TRANSFORM_IDENTITY};
-    reads[0] = (rk_plan_read){reading, SIGNALS, RK_READ_CANDIDATES, 0};
+    reads[0] = (rk_plan_read){is_joined ? known : reading, reading, feature_names, &pair[1],
+                              is_joined ? 0 : SIGNALS, 1, 0, 0};
+    reads[1] = (rk_plan_read){joined, joined, feature_names, pair, SIGNALS, 2, 0, 0};
     plan = (rk_plan){
         .name = text_of("search"), .profile_version = text_of("0123456789abcdef"),
         .model_version = text_of("0123456789abcdef"), .schema_version = text_of("0123456789abcdef"),
         .features = {program, bindings, SIGNALS}, .feature_names = feature_names, .feature_count = SIGNALS,
-        .scorer = &scorer, .rerank_count = SIZE_MAX, .reads = reads, .read_count = 1,
+        .scorer = &scorer, .rerank_count = SIZE_MAX, .reads = reads, .read_count = is_joined ? 2 : 1,
     };
     static const int32_t first = 0;
     set = (rk_plan_set){.plans = plans, .names = {&plan.name, &first, 1}, .seed = {1, 2},
@@ -119,8 +133,8 @@ static void put_bytes(uint8_t **at, uint32_t tag, const void *bytes, size_t leng
 
 static void make_request(void)
 {
-    static uint8_t list[1 << 16];
-    uint8_t *at = list, *out = request;
+    static uint8_t list[1 << 16], query[64];
+    uint8_t *at = list, *out = request, *end = query;
     for (size_t i = 0; i < n; i++) {
         asked[i] = ids[i * 7919 % ROWS];
         base_scores[i] = count_uniform();
@@ -128,6 +142,8 @@ static void make_request(void)
     }
     put_bytes(&at, RK_TAG_CANDIDATES_BASE_SCORES, base_scores, n * sizeof *base_scores);
     put_bytes(&out, RK_TAG_RANK_REQUEST_PROFILE, plan.name.bytes, plan.name.length);
+    put_bytes(&end, RK_TAG_QUERY_TEXT, "Red shoe", 8);
+    put_bytes(&out, RK_TAG_RANK_REQUEST_QUERY, query, (size_t)(end - query));
     put_bytes(&out, RK_TAG_RANK_REQUEST_CANDIDATES, list, (size_t)(at - list));
     out = rk_wire_put_number(out, RK_TAG_RANK_REQUEST_VIEW, 2);
     request_length = (size_t)(out - request);
@@ -190,16 +206,16 @@ static void run_encode(void)
 }
 
 /* Once through everything, so that each stage finds what the one before it leaves, and memory that was touched. */
-static void prepare_for(size_t candidates)
+static void prepare_for(size_t candidates, int is_joined)
 {
     n = candidates;
-    make_table();
-    make_plan();
+    make_tables();
+    make_plan(is_joined);
     make_request();
     arena = rk_arena_new();
     scratch = rk_arena_new();
     answer_bytes = malloc(1 << 20);
-    if (!reading || !arena || !scratch || !answer_bytes) abort();
+    if (!reading || !known || !joined || !arena || !scratch || !answer_bytes) abort();
     run_read();
     run_features();
     run_model();
@@ -209,13 +225,16 @@ static void prepare_for(size_t candidates)
     run_read();
 }
 
-static void prepare_10(void) { prepare_for(10); }
-static void prepare_100(void) { prepare_for(100); }
-static void prepare_1000(void) { prepare_for(1000); }
+static void prepare_10(void) { prepare_for(10, 0); }
+static void prepare_100(void) { prepare_for(100, 0); }
+static void prepare_1000(void) { prepare_for(1000, 0); }
+static void prepare_joined_100(void) { prepare_for(100, 1); }
+static void prepare_joined_1000(void) { prepare_for(1000, 1); }
 
 static const count_case cases[] = {
     {"call_10", prepare_10, run_call, 3},
     {"call_100", prepare_100, run_call, 3},
+    {"joined_100", prepare_joined_100, run_call, 3},
     {"prepare_100", prepare_100, run_prepare, 3},
     {"read_100", prepare_100, run_read, 3},
     {"features_100", prepare_100, run_features, 3},
@@ -223,6 +242,7 @@ static const count_case cases[] = {
     {"order_100", prepare_100, run_order, 3},
     {"encode_100", prepare_100, run_encode, 3},
     {"call_1000", prepare_1000, run_call, 3},
+    {"joined_1000", prepare_joined_1000, run_call, 3},
     {"prepare_1000", prepare_1000, run_prepare, 3},
     {"read_1000", prepare_1000, run_read, 3},
     {"features_1000", prepare_1000, run_features, 3},

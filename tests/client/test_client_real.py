@@ -105,6 +105,8 @@ def test_rank_and_its_pages(client):
     assert ranked.ids[:30] == ids and ranked.missing_ids == ["unknown"]
     assert ranked.scores[:30].tolist() == [-float(n) for n in range(30)]
     assert ranked.features["match"][:2].tolist() == [29, 28] and np.isnan(ranked.features["price"][30])
+    ages = ranked.signal_ages["item.price"]
+    assert np.isnan(ages[30]) and (abs(ages[:30]) < 600).all() and ranked.degradation is None
     assert next(iter(ranked.timings)) == "retrieve"
     pages = list(client.pages("cheap", sent, **options, page_size=7))
     assert [i for page in pages for i in page.ids] == ranked.ids and len(pages) == 5
@@ -137,7 +139,7 @@ def test_the_commands(server, tmp_path):
     assert loaded.exit_code == 1 and f"{rows}:2: price" in loaded.stderr and "2 rows written" in loaded.stdout
     ranked = runner.invoke(cli, ["rank", "--profile", "cheap", "--ids", "x1,x2,x3", "--view", "features"])
     assert [line.split()[1] for line in ranked.stdout.splitlines()[2:5]] == ["x3", "x1", "x2"]
-    assert "x2 (unknown)" in ranked.stdout
+    assert "x2 (unknown)" in ranked.stdout and "age of item.price, s" in ranked.stdout
     shown = runner.invoke(cli, ["get", "x1", "--signals", "price"]).stdout.splitlines()
     assert ["price", "3.0"] in [line.split() for line in shown]
 

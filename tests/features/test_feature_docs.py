@@ -25,7 +25,11 @@ def signal_of(name: str, kind: str) -> Signal:
 
 SCHEMA = Schema(
     {
-        entity: Entity(entity, {name: signal_of(name, kind) for name, kind in signals.items()})
+        entity: Entity(
+            entity,
+            {name: signal_of(name, kind) for name, kind in signals.items()},
+            tuple(WORKSPACE["entities"].get(entity, {}).get("key", ())),
+        )
         for entity, signals in WORKSPACE["schema"].items()
     }
 )

@@ -24,7 +24,8 @@ from rankd.ranking.faults import RankFault, to_error
 from rankd.ranking.plan import Versions
 from rankd.ranking.ranker import Method, Pending, Ranked, Ranker
 from rankd.signals.embedded import open_embedded
-from rankd.signals.store import SignalStore
+from rankd.signals.store import ColumnValues, SignalStore, WriteBatch
+from rankd.types.text import composite_id
 from rankd.v1 import ranking_pb2 as pb
 
 NOW_S = 1_700_000_000.0
@@ -328,3 +329,53 @@ def test_every_fault_has_its_words() -> None:
         assert "{" not in RankFault("too_long", field, *values[1:]).path
     with pytest.raises(ValueError, match="no error is made"):
         to_error(RankFault("malformed", *values))
+
+
+def features_of(ranker: Ranker, request: Any, now_s: float = NOW_S) -> dict[str, list[float]]:
+    ranked = ranker.rank(Method.RANK, request.SerializeToString(), request_id="made", now_s=now_s)
+    assert isinstance(ranked, Ranked) and ranked.fault is None
+    answer = pb.RankResponse.FromString(ranked.answer)
+    by_id = {column.name: list(column.values) for column in answer.features}
+    by_id |= {ages.name: list(ages.ages_s) for ages in answer.signal_ages}
+    place = [list(answer.ids).index(one) for one in request.candidates.ids]
+    return {name: [values[i] for i in place] for name, values in by_id.items()}
+
+
+async def test_rows_of_several_things_at_once() -> None:
+    now = [NOW_S - 500]
+    store = await open_embedded(world.SCHEMA, None, 1000, clock=lambda: now[0])
+    none = np.empty(0, np.int64)
+
+    async def put(entity: str, parts: Sequence[str], signal: str, values: Any) -> None:
+        now[0] += 100
+        await store.write(WriteBatch(entity, [composite_id(parts)], [ColumnValues(signal, np.arange(1), values, none)]))
+
+    await put("item", ["a"], "brand", ["größe"])
+    await put("item", ["b/4:c"], "brand", ["acme"])
+    await put("query_item", ["red shoe", "b/4:c"], "ctr", np.array([0.5], np.float32))
+    await put("user_brand", ["ann", "größe"], "ctr", np.array([0.25], np.float32))
+    await put("session", ["s1"], "age", np.array([9], np.float32))
+    ranker = Ranker(world.plans(store), store, RequestLimits())
+    request = pb.RankRequest(profile="everything", view=pb.VIEW_FEATURES)
+    request.candidates.ids.extend(["a", "b/4:c", "c"])
+    request.query.text, request.user.visitor_id, request.user.session_id = "  RED shoe", "ann", "s1"
+    found = features_of(ranker, request)
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert found["pair_ctr"] == [nan, 0.5, nan] and found["query_item.ctr"] == [nan, 200, nan]
+    assert found["brand_ctr"] == [0.25, nan, nan] and found["user_brand.ctr"] == [100, nan, nan]
+    assert found["session_age"] == [9, 9, 9] and found["session.age"] == [0, 0, 0]
+    assert found["item.brand"] == [400, 300, nan]
+    assert found["item.stock"] == [nan, nan, nan]  # a default is no value
+    # A value that is to live for 1,000 s, as of the request's time and not of the call's.
+    request.as_of.seconds = int(NOW_S) + 899
+    assert features_of(ranker, request)["brand_ctr"][0] == 0.25
+    request.as_of.seconds += 1
+    later = features_of(ranker, request)
+    assert later["brand_ctr"] == [nan] * 3 and later["user_brand.ctr"] == [nan] * 3
+    request.as_of.seconds = int(NOW_S) - 600
+    assert features_of(ranker, request)["user_brand.ctr"][0] == -500
+    request.user.Clear()
+    request.query.Clear()
+    nobody = features_of(ranker, request)
+    assert all(nobody[name] == [nan] * 3 for name in ("pair_ctr", "brand_ctr", "session_age"))
+    await store.close()

@@ -116,10 +116,13 @@ def _document(ranked: RankedList) -> dict[str, Any]:
     if len(ranked.scores):
         columns |= {"score": ranked.scores.tolist(), "base_score": ranked.base_scores.tolist()}
     features = {name: values.tolist() for name, values in ranked.features.items()}
+    ages = {name: values.tolist() for name, values in ranked.signal_ages.items()}
     items = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     for position, item in enumerate(items):
         if features:
             item["features"] = {name: values[position] for name, values in features.items()}
+        if ages:
+            item["signal_ages_s"] = {name: values[position] for name, values in ages.items()}
     return {
         "request_id": ranked.request_id,
         "versions": versions(ranked.versions),
@@ -142,6 +145,7 @@ def _print(ranked: RankedList, plot: bool) -> None:
     if len(ranked.scores):
         leading |= {"score": ranked.scores.tolist(), "base": ranked.base_scores.tolist()}
     features = {name: values.tolist() for name, values in ranked.features.items()}
+    features |= {f"age of {name}, s": values.tolist() for name, values in ranked.signal_ages.items()}
     bars = ranked.scores.tolist() if plot and len(ranked.scores) else None
     listing = Listing(ranked.ids, leading, features, frozenset(ranked.missing_ids), bars)
     print_listing(console(), listing)

@@ -14,7 +14,15 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from rankd.v1.ranking_pb2 import DegradationLevel, FeatureColumn, RankRequest, RankResponse, ScoreResponse, Versions
+from rankd.v1.ranking_pb2 import (
+    DegradationLevel,
+    FeatureColumn,
+    RankRequest,
+    RankResponse,
+    ScoreResponse,
+    SignalAges,
+    Versions,
+)
 
 RequestT_co = TypeVar("RequestT_co", bound=Message, covariant=True)
 
@@ -58,7 +66,8 @@ class RankedList:
 
     `ids`: list of str. `ranks`: uint32, the best is 1. `indexes`: uint32, positions in the ids
     sent. `scores`, `base_scores`: float64, empty unless the view is "scores" or "features".
-    `features`: float32 by feature name, with the view "features". `timings`: microseconds by
+    `features`: float32 by feature name, with the view "features". `signal_ages`: with it, seconds
+    since the value was so, float32 by signal ("item.price"). `timings`: microseconds by
     stage, if asked for. `message`: the response itself; `request`: what it answers.
     """
 
@@ -111,14 +120,13 @@ class RankedList:
         return self.message.rescored_count
 
     @cached_property
+    def signal_ages(self) -> dict[str, NDArray[np.float32]]:
+        return _ages(self.message.signal_ages)
+
+    @cached_property
     def degradation(self) -> Degradation | None:
         """None: nothing was left out."""
-        if not self.message.HasField("degradation"):
-            return None
-        found = self.message.degradation
-        known = DegradationLevel.DESCRIPTOR.values_by_number.get(found.level)
-        level = str(found.level) if known is None else known.name.removeprefix("DEGRADATION_LEVEL_").lower()
-        return Degradation(level, tuple(found.reasons), tuple(found.stages_skipped))
+        return _degradation(self.message)
 
     @property
     def next_page_token(self) -> str:
@@ -152,7 +160,7 @@ class ScoredList:
     """A model's outputs, in the order of the ids sent.
 
     `outputs`: float64 (n,) by output name ("score", or "class_0" …). `scores`: the first output.
-    `features`: float32 by name, if asked for.
+    `features`: float32 by name, and `signal_ages`: seconds by signal ("item.price"), if asked for.
     """
 
     def __init__(self, message: ScoreResponse) -> None:
@@ -175,6 +183,15 @@ class ScoredList:
         return _features(self.message.features)
 
     @cached_property
+    def signal_ages(self) -> dict[str, NDArray[np.float32]]:
+        return _ages(self.message.signal_ages)
+
+    @cached_property
+    def degradation(self) -> Degradation | None:
+        """None: nothing was left out."""
+        return _degradation(self.message)
+
+    @cached_property
     def missing_ids(self) -> list[str]:
         return list(self.message.missing_ids)
 
@@ -188,3 +205,16 @@ class ScoredList:
 
 def _features(columns: Iterable[FeatureColumn]) -> dict[str, NDArray[np.float32]]:
     return {column.name: np.array(column.values, np.float32) for column in columns}
+
+
+def _ages(columns: Iterable[SignalAges]) -> dict[str, NDArray[np.float32]]:
+    return {column.name: np.array(column.ages_s, np.float32) for column in columns}
+
+
+def _degradation(message: RankResponse | ScoreResponse) -> Degradation | None:
+    if not message.HasField("degradation"):
+        return None
+    found = message.degradation
+    known = DegradationLevel.DESCRIPTOR.values_by_number.get(found.level)
+    level = str(found.level) if known is None else known.name.removeprefix("DEGRADATION_LEVEL_").lower()
+    return Degradation(level, tuple(found.reasons), tuple(found.stages_skipped))
