@@ -60,7 +60,7 @@ def test_what_is_rejected_is_told_with_its_line(fake: FakeCollect, tmp_path: Pat
         f'{file}:4: expected an id, text or an integer, in "event_id", got nothing',
         f"{file}:5: expected a field of events, got `typ`; did you mean `type`?",
     ]
-    assert [json.loads(line) for line in rejects.read_text().splitlines()][0] == {
+    assert json.loads(rejects.read_text().splitlines()[0]) == {
         "file": str(file), "line": 3, "id": "r", "field": "type", "reason": "expected another",
     }  # fmt: skip
     assert run(fake, file, "--allow-rejects")[0] == 0
