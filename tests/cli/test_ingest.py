@@ -117,8 +117,8 @@ def test_user_behavior_insights(fake: FakeCollect, tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(document) + "\n" for document in UBI))
     code, _, err = run(fake, file, "--format", "ubi")
     assert code == ExitCode.FAILED
-    assert err.splitlines() == [f"{file}:7: expected an event with action_name, or a query with query_id and user_query,"
-                                " got neither"]  # fmt: skip
+    what = "expected an event with action_name, or a query with query_id and user_query, got neither"
+    assert err.splitlines() == [f"{file}:7: {what}"]
     click, cart, search = sorted(fake.events.values(), key=lambda event: -event.unix_millis)
     assert (click.event_id, click.type, click.item_id, click.query) == ("ev1", "click", "B08", "ps4")
     assert (click.visitor_id, click.session_id, click.position, click.unix_millis) == ("c", "s", 2, 1733791830466)

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-UBI, BANDIT = "clicks_esci_ubi", "clicks_open_bandit"
+UBI, BANDIT, MOVIES = "clicks_esci_ubi", "clicks_open_bandit", "reco_ml_latest_small"
 
 HOUR_MS = 3_600_000
 
@@ -68,6 +68,22 @@ def write_bandit(folder: Path, to: Path) -> int:
                 file.write(json.dumps({**shown, "event_id": f"{log}:{row['']}:c", "type": "click"}) + "\n")
                 count += 1
     return count
+
+
+def movie_genres(folder: Path) -> dict[str, list[str]]:
+    """By movie."""
+    with (folder / "movies.csv").open(encoding="utf-8", newline="") as file:
+        return {row["movieId"]: row["genres"].split("|") for row in csv.DictReader(file)}
+
+
+def ratings(folder: Path) -> list[tuple[str, str, float, int]]:
+    """(user, movie, rating, ms since 1970); a line of the file has a comment in place of its time and is left out."""
+    with gzip.open(folder / "ratings.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        return [
+            (row["userId"], row["movieId"], float(row["rating"]), int(row["timestamp"]) * 1000)
+            for row in csv.DictReader(file)
+            if row["timestamp"].isdecimal()
+        ]
 
 
 def decayed(amounts: list[tuple[int, float]], half_life_ms: float) -> tuple[float, int]:

@@ -20,7 +20,16 @@ from support.redis_servers import RedisServer
 from rankd.cli.main import cli
 from rankd.signals.redis.options import RedisOptions
 from rankd.signals.redis.store import open_redis_store
-from rankd.signals.store import ListValues, MapValues, StoredRows, WindowValues
+from rankd.signals.store import (
+    ColumnValues,
+    ListValues,
+    MapValues,
+    SetValues,
+    StoredRows,
+    WindowValues,
+    WriteBatch,
+)
+from rankd.signals.values import NO_ROWS
 from rankd.types.schema import EventSource, Schema, SignalKind
 from rankd.types.text import composite_id, query_key
 
@@ -39,9 +48,16 @@ SCHEMA = Schema(
                                    weight="10 if event.type == 'purchase' else 3 if event.type == 'cart' else 1"),
                        half_life_s=DAY_S),
                 signal("segments", SignalKind.MAP, EventSource(("click",), key="event.properties.segment")),
+                signal("genres", SignalKind.SET),
                 signal("last_position", SignalKind.I64, EventSource(("click",), value="event.position")),
             ),
-            entity("user", signal("recent", SignalKind.LIST, EventSource(("click",)), dimension=5)),
+            entity(
+                "user",
+                signal("recent", SignalKind.LIST, EventSource(("click",)), dimension=5),
+                signal("genres", SignalKind.MAP,
+                       EventSource(("rating",), key="item.genres", weight="event.value - 2.5")),
+                signal("taste", SignalKind.MAP, EventSource(("rating",), key="item.genres"), half_life_s=365 * DAY_S),
+            ),
             entity("query_item", signal("clicks", SignalKind.COUNTER, EventSource(("click",)), half_life_s=DAY_S),
                    key=("query", "item")),
         )
@@ -176,3 +192,42 @@ def test_user_behavior_insights(server: CollectServer) -> None:
         assert len(set(row["recent"])) == len(row["recent"])
         # Which of several items of one time comes first depends on the order in which they were sent.
         assert [newest[item] for item in row["recent"]] == sorted(newest.values(), reverse=True)[:5]
+
+
+def test_ratings_as_affinities_by_genre(server: CollectServer, tmp_path: Path) -> None:
+    """20,000 ratings, with and without decay; genres are looked up in the store."""
+    folder = folder_of(events.MOVIES)
+    genres, rated = events.movie_genres(folder), events.ratings(folder)[:20_000]
+    movies = sorted({movie for _, movie, _, _ in rated})
+    values = SetValues([g for m in movies for g in genres[m]], np.array([len(genres[m]) for m in movies], np.int64))
+    column = ColumnValues("genres", np.arange(len(movies), dtype=np.int64), values, NO_ROWS)
+    server.run(server.store.write, WriteBatch("item", movies, [column]))
+    file = tmp_path / "ratings.jsonl"
+    with file.open("w", encoding="utf-8") as out:
+        for i, (user, movie, rating, at) in enumerate(rated):
+            event = {
+                "event_id": f"r{i}",
+                "type": "rating",
+                "time": at,
+                "user_id": user,
+                "item_id": movie,
+                "value": rating,
+            }
+            out.write(json.dumps(event) + "\n")
+    assert ingest(server, file)["accepted"] == len(rated)
+    plain: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    times: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for user, movie, rating, at in rated:
+        for genre in genres[movie]:
+            plain[user][genre] += rating - 2.5
+            times[user][genre].append(at)
+    users = stored(server, "user", list(plain))
+    assert len(users) == len(plain) > 100
+    for user, row in users.items():
+        assert row["genres"] == pytest.approx(dict(plain[user]), rel=1e-4, abs=1e-3)
+        newest = max(at for of_genre in times[user].values() for at in of_genre)
+        expected = {
+            genre: sum(2.0 ** ((at - newest) / (365 * DAY_S * 1000)) for at in of_genre)
+            for genre, of_genre in times[user].items()
+        }
+        assert row["taste"] == pytest.approx(expected, rel=1e-4, abs=1e-3)
