@@ -32,8 +32,8 @@ static inline float from_half(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, size = (uint32_t)(half & 0x7fff) << 13;
     uint32_t bits = bits_of(float_of(size) * 0x1p112f);
-    bits = size >= 0x0f800000 ? size | 0x7f800000 : bits; /* infinite, NaN */
-    return float_of(sign | bits);
+    uint32_t none = 0u - (uint32_t)((int32_t)size >= 0x0f800000); /* infinite, NaN: all ones */
+    return float_of(sign | bits | (none & (size | 0x7f800000)));
 }
 
 /* To the nearest whole number, ties to even: above 2^23 floats have no other. */
