@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
-import numpy as np
 
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import json_option, print_json, print_table
+from rankd.cli.plain import plain, time_text
 from rankd.cli.remote import connected, printable, remote_options
+from rankd.cli.spans import shown_span
 from rankd.client import StoredSignals
 
 MANY_ROWS = 5
@@ -27,7 +29,9 @@ def command(
 ) -> None:
     """Read signals back, exactly as written.
 
-    – is a missing value. Exit status 1 if nothing is known about any of the ids.
+    – is a missing value. Of a single id every value's age is shown.
+
+    Exit status 1 if nothing is known about any of the ids.
 
     \b
     Examples:
@@ -39,9 +43,15 @@ def command(
         stored = client.get_signals(entity, ids, names)
     if as_json:
         rows = zip(stored.rows(), stored.written_at, strict=True)
+        times = stored.value_times
         documents = [
-            {"id": i, "written_at": _time(at), "signals": {n: _plain(v) for n, v in values.items()}}
-            for (i, values), at in rows
+            {
+                "id": i,
+                "written_at": time_text(at),
+                "signals": {n: plain(v) for n, v in values.items()},
+                "unix_millis": {n: of_rows[row] for n, of_rows in times.items() if of_rows[row] is not None},
+            }
+            for row, ((i, values), at) in enumerate(rows)
         ]
         print_json({"entity": entity, "rows": documents, "missing_ids": stored.missing_ids})
     else:
@@ -54,45 +64,36 @@ def command(
 
 
 def _print(stored: StoredSignals) -> None:
-    written = [_time(at) for at in stored.written_at]
+    now_ms = time.time() * 1000
+    written = [
+        f"{time_text(at)} ({shown_span(max(0.0, now_ms - ms) / 1000)} ago)"
+        for at, ms in zip(stored.written_at, stored.message.written_unix_millis, strict=True)
+    ]
     ids = [printable(i) for i in stored.ids]
     columns = {name: [_shown(value) for value in values] for name, values in stored.columns.items()}
     if len(ids) >= MANY_ROWS:
         rows = zip(ids, *columns.values(), written, strict=True)
         print_table(["id", *columns, "written"], rows)
         return
+    if len(ids) == 1:
+        times = stored.value_times
+        ages = {name: _age(times.get(name, [None])[0], now_ms) for name in columns}
+        rows_of_one = [*((name, values[0], ages[name]) for name, values in columns.items()), ("written", *written, "")]
+        print_table(["signal", *ids, "age"], rows_of_one, ["age"])
+        return
     print_table(["signal", *ids], [*((name, *values) for name, values in columns.items()), ("written", *written)])
 
 
-def _time(value: np.datetime64) -> str:
-    """ISO 8601 in UTC; as NumPy writes it, for years that datetime lacks, too."""
-    return f"{np.datetime_as_string(value, unit='ms')}Z"
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it. Sets are sorted: a set has no order."""
-    if isinstance(value, np.datetime64):
-        return _time(value)
-    if isinstance(value, np.ndarray):
-        return [_f32(v) for v in value]
-    if isinstance(value, set):
-        return sorted(value)
-    if isinstance(value, dict):
-        return {k: _f32(v) for k, v in value.items()}
-    return _f32(value) if isinstance(value, float) else value
-
-
-def _f32(value: Any) -> float:
-    """The shortest number that is the same float32: 0.1, not 0.10000000149011612."""
-    return float(str(np.float32(value)))
+def _age(time_ms: int | None, now_ms: float) -> str:
+    return "–" if time_ms is None else shown_span(max(0.0, now_ms - time_ms) / 1000)
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "–"
-    plain = _plain(value)
-    if isinstance(plain, list):
-        return printable(", ".join(map(str, plain))) or "(empty)"
-    if isinstance(plain, dict):
-        return printable(", ".join(f"{k}: {v}" for k, v in plain.items())) or "(empty)"
-    return printable(str(plain))
+    found = plain(value)
+    if isinstance(found, list):
+        return printable(", ".join(map(str, found))) or "(empty)"
+    if isinstance(found, dict):
+        return printable(", ".join(f"{k}: {v}" for k, v in found.items())) or "(empty)"
+    return printable(str(found))

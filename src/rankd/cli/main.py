@@ -42,6 +42,9 @@ COMMANDS = {
         "rankd.cli.ingest:command", "Service", "Send events of files, of standard input or of a Redis Stream."
     ),
     "get": Entry("rankd.cli.get:command", "Service", "Read signals back."),
+    "describe": Entry("rankd.cli.describe:command", "Service", "Show the schema, fill rates, ages and sizes."),
+    "export": Entry("rankd.cli.export:command", "Service", "Write all rows of an entity to a file."),
+    "forget": Entry("rankd.cli.forget:command", "Service", "Delete everything kept under a user's id."),
     "rank": Entry("rankd.cli.rank:command", "Service", "Order candidates."),
     "score": Entry("rankd.cli.score:command", "Service", "Print model outputs for candidates."),
     "model": Entry("rankd.cli.model:command", "Models", "Look at model files, and compile them."),

@@ -61,6 +61,11 @@ class LoadProgress:
     def elapsed_s(self) -> float:
         return time.monotonic() - self._started
 
+    @property
+    def rows(self) -> int:
+        """So far."""
+        return self._rows
+
     def advance(self, lines: int, rows: int) -> None:
         """`lines` of the files and `rows` of them written or rejected since the last call."""
         self._lines += lines

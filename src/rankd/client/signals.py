@@ -92,6 +92,11 @@ class StoredSignals:
     def written_at(self) -> NDArray[np.datetime64]:
         return np.array(self.message.written_unix_millis, np.int64).view("datetime64[ms]")
 
+    @cached_property
+    def value_times(self) -> dict[str, list[int | None]]:
+        """When each value was so, in milliseconds since 1970, by signal name; None: it has none."""
+        return {c.signal: _times(c, len(self.ids)) for c in self.message.columns if c.unix_millis}
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -100,6 +105,13 @@ class StoredSignals:
         names = list(self.columns)
         for row, entity_id in enumerate(self.ids):
             yield entity_id, {name: self.columns[name][row] for name in names}
+
+
+def _times(column: signals_pb2.SignalColumn, row_count: int) -> list[int | None]:
+    times: list[int | None] = [None] * row_count
+    for row, time in zip(column.rows or range(row_count), column.unix_millis, strict=False):
+        times[row] = time
+    return times
 
 
 class ScannedPage(StoredSignals):
