@@ -284,6 +284,25 @@ def test_load_ends_at_a_fault_of_the_whole_batch(run, fake, tmp_path):
     assert result.exit_code == ExitCode.FAILED and "0 rows are written" in result.stderr
 
 
+def test_load_sends_times_and_write_ids(run, fake, tmp_path):
+    path = tmp_path / "i.jsonl"
+    rows = [{"id": "a", "price": 1, "at": 5, "at:price": 3}, {"id": "b", "at": "1970-01-01T00:00:01Z"}, {"id": "c"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run("load", str(path), "--time-field", "at", "--write-id", "monday", "--allow-rejects")
+    assert result.exit_code == 0 and 'i.jsonl:3: expected a time in "at", got nothing' in result.stderr
+    (sent,) = fake.requests("WriteSignals")
+    assert list(sent.unix_millis) == [5, 1000] and list(sent.columns[0].unix_millis) == [3]
+    assert sent.write_id == "monday/0/1-2"
+    run("load", str(path), "--allow-rejects", "--unknown", "ignore")
+    assert not fake.requests("WriteSignals")[1].unix_millis and not fake.requests("WriteSignals")[1].write_id
+
+
+def test_load_says_what_came_late(run, fake, tmp_path):
+    fake.late_count = 2
+    result = run("load", write_items(tmp_path / "i.jsonl", 3))
+    assert "2 values older than what is there" in result.stdout
+
+
 def test_a_console_script_in_a_process_of_its_own(fake):
     done = subprocess.run(
         [sys.executable, "-m", "rankd", *RANK, "--address", f"127.0.0.1:{fake.port}", "--json"],

@@ -51,6 +51,7 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         """After how many answers of a stream or scan each of the next is cut off; what came is applied by then."""
         self.applied: list[str] = []
         self.stream_count = 0
+        self.late_count = 0
         self.scan_pages = 5
         self.reject = lambda request: []
         self.schema = signals_pb2.DescribeSchemaResponse(
@@ -158,7 +159,9 @@ class FakeRankd(ranking_pb2_grpc.RankingServiceServicer, signals_pb2_grpc.Signal
         if len(request.ids) > self.limit_rows:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "SERVER: Received message larger than max (9 vs. 5)")
         rejected = self.reject(request)
-        return signals_pb2.WriteSignalsResponse(written_count=len(request.ids) - len(rejected), rejected=rejected)
+        return signals_pb2.WriteSignalsResponse(
+            written_count=len(request.ids) - len(rejected), rejected=rejected, late_count=self.late_count
+        )
 
     def GetSignals(self, request, context):
         self._arrive("GetSignals", request, context)

@@ -14,8 +14,10 @@ import click
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.loading import Loader, Outcome, Reject
 from rankd.cli.output import CommandError, json_option, print_json
+from rankd.cli.place import Place
 from rankd.cli.progress import LoadProgress, count_lines
 from rankd.cli.remote import connected, printable, remote_options, unreachable
+from rankd.cli.row_times import RowTimes
 from rankd.client import DeadlineError, RankdRpcError, ServerUnavailableError
 from rankd.errors import ConfigError
 from rankd.signals.coerce import coerce_rows
@@ -32,6 +34,7 @@ class Report:
     rejects_file: IO[str] | None
     written_count: int = 0
     rejected_count: int = 0
+    late_count: int = 0
     path: Path | None = None
     line: int = 0
     """All up to here, of `path`, is written or rejected."""
@@ -44,6 +47,7 @@ class Report:
         self.line = last_line
         self.written_count += outcome.written_count
         self.rejected_count += len(outcome.rejects)
+        self.late_count += outcome.late_count
         for reject in outcome.rejects:
             self._add_reject(reject)
 
@@ -85,6 +89,16 @@ class Report:
     metavar="FILE",
     help="Where to list rejected rows, as JSONL.",
 )
+@click.option(
+    "--time-field", metavar="NAME", help="The field that says when a row was so. A value does not replace a later one."
+)
+@click.option("--write-id", default="", metavar="TEXT", help="Write each batch once, in all loads with the same TEXT.")
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep in FILE how far it is, and go on from there.",
+)
 @click.option("--allow-rejects", is_flag=True, help="Exit with status 0 even if rows were rejected.")
 @remote_options
 @json_option
@@ -97,6 +111,9 @@ def command(
     in_flight: int,
     unknown: Literal["error", "ignore"],
     rejects: Path | None,
+    time_field: str | None,
+    write_id: str,
+    resume: Path | None,
     allow_rejects: bool,
     address: str,
     timeout_s: float,
@@ -117,6 +134,7 @@ def command(
       rankd load items.jsonl
       rankd load --entity user users.csv.gz --id-field user_id --unknown ignore
       rankd load items.parquet --rejects rejects.jsonl
+      rankd load items.jsonl --time-field updated_at --resume items.place
     """
     rejects_file = nullcontext() if rejects is None else rejects.open("w", encoding="utf-8")
     with connected(address, timeout_s) as client, rejects_file as rejects_to:
@@ -130,13 +148,19 @@ def command(
             lines = last_line - report.line
             report.add(last_line, outcome)
             progress.advance(lines, outcome.written_count + len(outcome.rejects))
+            place.keep(number, last_line)
 
-        loader = Loader(client, declared, done, in_flight, timeout_s)
+        place = Place(resume, files)
         with progress, _failing(report, address):
-            for path in files:
+            for number, path in enumerate(files):
                 report.begin(path)
-                rows = read_rows(path, format, id_field)
-                loader.write(coerce_rows(declared, rows, batch_rows=batch_rows, on_unknown=unknown))
+                rows = place.rest(number, read_rows(path, format, id_field))
+                times = None if time_field is None else RowTimes(time_field)
+                named = f"{write_id}/{number}" if write_id else ""
+                loader = Loader(client, declared, done, in_flight, timeout_s, times, named)
+                timed = rows if times is None else times.take_out(rows)
+                loader.write(coerce_rows(declared, timed, batch_rows=batch_rows, on_unknown=unknown))
+                place.keep(number + 1, 0)
     _print(report, progress.elapsed_s, rejects, as_json)
     if report.rejected_count and not allow_rejects:
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -176,12 +200,14 @@ def _print(report: Report, elapsed_s: float, rejects: Path | None, as_json: bool
         summary: dict[str, Any] = {
             "written": report.written_count,
             "rejected": report.rejected_count,
+            "late_values": report.late_count,
             "seconds": round(elapsed_s, 3),
             "rows_per_second": round(rate),
         }
         print_json(summary)
     else:
+        late = f"{report.late_count:,} values older than what is there, " if report.late_count else ""
         click.echo(
-            f"{report.written_count:,} rows written, {report.rejected_count:,} rejected, "
+            f"{report.written_count:,} rows written, {report.rejected_count:,} rejected, {late}"
             f"in {elapsed_s:.1f} s ({rate:,.0f} rows/s)"
         )

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.cli.row_times import RowTimes
 from rankd.client import Client, ExhaustedError, InvalidRequestError, RankdRpcError, ServerUnavailableError
 from rankd.errors import Reason
 from rankd.server.signal_codec import encode_column
@@ -56,21 +57,34 @@ class Outcome:
 
     written_count: int
     rejects: list[Reject]
+    late_count: int = 0
+    """Values that were not written because the server has later ones."""
 
     def __add__(self, other: Outcome) -> Outcome:
-        return Outcome(self.written_count + other.written_count, self.rejects + other.rejects)
+        late = self.late_count + other.late_count
+        return Outcome(self.written_count + other.written_count, self.rejects + other.rejects, late)
 
 
 class Loader:
     """Writes the batches of one entity.
 
     `on_done(last_line, outcome)` is called for each batch, in the file's order, by the thread that
-    runs `write`. `patience_s`: how long a server may be away.
+    runs `write`. `patience_s`: how long a server may be away. `times`: of the rows. `write_id`: what the batches'
+    write ids begin with; "": they have none.
     """
 
     def __init__(
-        self, client: Client, entity: Entity, on_done: Callable[[int, Outcome], None], in_flight: int, patience_s: float
+        self,
+        client: Client,
+        entity: Entity,
+        on_done: Callable[[int, Outcome], None],
+        in_flight: int,
+        patience_s: float,
+        times: RowTimes | None = None,
+        write_id: str = "",
     ) -> None:
+        self._times = times
+        self._write_id = write_id
         self._client = client
         self._entity = entity
         self._on_done = on_done
@@ -101,14 +115,20 @@ class Loader:
         bad = [Reject(row.line, "", "", row.description) for row in batch.bad_rows]
         rejects = sorted(bad + outcome.rejects, key=lambda reject: reject.line)
         lines = [*batch.lines[-1:].tolist(), *(row.line for row in batch.bad_rows[-1:])]
-        self._on_done(max(lines, default=0), Outcome(outcome.written_count, rejects))
+        last = max(lines, default=0)
+        if self._times is not None:
+            self._times.forget(last)
+        self._on_done(last, Outcome(outcome.written_count, rejects, outcome.late_count))
 
     def _send(self, batch: RowBatch) -> Outcome:
         count = len(batch.ids)
         if not count:
             return Outcome(0, [])
         columns = [encode_column(column, self._entity.signals[column.signal]) for column in batch.columns]
-        request = WriteSignalsRequest(entity=self._entity.name, ids=batch.ids, columns=columns)
+        write_id = f"{self._write_id}/{batch.lines[0]}-{batch.lines[-1]}" if self._write_id else ""
+        request = WriteSignalsRequest(entity=self._entity.name, ids=batch.ids, columns=columns, write_id=write_id)
+        if self._times is not None:
+            self._times.put_in(request, batch.lines)
         if count > 1 and request.ByteSize() > MAX_REQUEST_BYTES:
             return self._send_halves(batch)
         try:
@@ -123,7 +143,7 @@ class Loader:
             Reject(int(batch.lines[r.row]), batch.ids[r.row], _signal_of(r.field, request), r.description)
             for r in response.rejected
         ]
-        return Outcome(response.written_count, rejects)
+        return Outcome(response.written_count, rejects, response.late_count)
 
     def _send_halves(self, batch: RowBatch) -> Outcome:
         middle = len(batch.ids) // 2
