@@ -12,22 +12,18 @@ from rankd import limits
 from rankd.errors import ExpressionError
 from rankd.features import FUNCTIONS, compile_base, compile_features
 from rankd.types.profile import ContextFeature, ContextKind, Feature, Profile
-from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.types.schema import Entity, Schema
+from rankd.workspace.signals import SignalSection, signal_of
 
 TEXT = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
 WORKSPACE = yaml.safe_load(re.search(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[1])
-
-
-def signal_of(name: str, kind: str) -> Signal:
-    word, _, dimension = kind.partition("[")
-    return Signal(name, SignalKind(word), int(dimension.rstrip("]") or 0))
 
 
 SCHEMA = Schema(
     {
         entity: Entity(
             entity,
-            {name: signal_of(name, kind) for name, kind in signals.items()},
+            {n: signal_of(n, SignalSection.model_validate(s)) for n, s in signals.items()},
             tuple(WORKSPACE["entities"].get(entity, {}).get("key", ())),
         )
         for entity, signals in WORKSPACE["schema"].items()

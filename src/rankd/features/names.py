@@ -20,6 +20,10 @@ SIGNAL_TYPES: Mapping[SignalKind, ValueType] = {
     SignalKind.EMBEDDING: ValueType.EMBEDDING,
     SignalKind.SET: ValueType.SET,
     SignalKind.MAP: ValueType.MAP,
+    SignalKind.COUNTER: ValueType.NUMBER,
+    SignalKind.WINDOW: ValueType.NUMBER,
+    SignalKind.RATIO: ValueType.NUMBER,
+    SignalKind.LIST: ValueType.SET,
 }
 
 CONTEXT_TYPES: Mapping[ContextKind, ValueType] = {
@@ -73,7 +77,8 @@ def _signal(profile: Profile, schema: Schema, namespace: str, name: str) -> Inpu
     signals = schema.entities[namespace].signals
     _require(name, signals, f"the entity `{namespace}` has no signal")
     signal = signals[name]
-    return Input(Source.SIGNAL, namespace, name, SIGNAL_TYPES[signal.kind], per_candidate, signal.dimension)
+    dimension = signal.dimension if signal.kind is SignalKind.EMBEDDING else 0
+    return Input(Source.SIGNAL, namespace, name, SIGNAL_TYPES[signal.kind], per_candidate, dimension)
 
 
 def _require(name: str, known: Mapping[str, object] | tuple[str, ...], message: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -115,7 +115,8 @@ class Backing:
         if not rows.ids:
             return
         room = self.rooms[rows.entity]
-        cells = encode(room.layout, absent(rows.columns, len(rows.ids)), self.categories, rows.value_times_ms)
+        columns = [replace(column, times_ms=rows.value_times_ms[column.signal]) for column in rows.columns]
+        cells = encode(room.layout, absent(columns, len(rows.ids)), self.categories)
         room.stage(rows.ids, cells, rows.written_ms, rows.keys).publish()
 
     def close(self) -> None:

@@ -30,10 +30,10 @@ class AddedColumn:
 class CleanBatch:
     """What a write comes to: distinct ids, what is said about each of them, and what is added to it.
 
-    `columns` set and clear: per signal each id at most once; `times_ms` and `clear_times_ms` are given where they are
-    not the ids' own. `times_ms`: of the ids: int64 (n,), the latest of each; or one for all. `added`: what is added.
-    `written_count` counts rows of the batch as sent (an id that came twice counts twice); `late_count`: values of the
-    batch that came after one of a later time.
+    `columns` set and clear: per signal each id at most once; `times_ms` and `clear_times_ms` are given, both, where
+    they are not the ids' own. `times_ms`: of the ids: int64 (n,), the latest of each; or one for all. `added`: what is
+    added. `written_count` counts rows of the batch as sent (an id that came twice counts twice); `late_count`: values
+    of the batch that came after one of a later time.
     """
 
     entity: str
@@ -129,6 +129,15 @@ def _times_of(rows: NDArray[np.int64], times_ms: Times | int) -> Times:
 
 
 def _nan_clears(column: ColumnValues, row_times: Times | int) -> ColumnValues:
+    """The column with NaN as clears, and with times of its own for values and clears or for neither."""
+    if (column.times_ms is None) != (column.clear_times_ms is None):
+        column = replace(
+            column,
+            times_ms=_times_of(column.rows, row_times) if column.times_ms is None else column.times_ms,
+            clear_times_ms=_times_of(column.clear_rows, row_times)
+            if column.clear_times_ms is None
+            else column.clear_times_ms,
+        )
     values = column.values
     if not (isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind == "f"):
         return column
@@ -138,9 +147,8 @@ def _nan_clears(column: ColumnValues, row_times: Times | int) -> ColumnValues:
     clear_rows = np.concatenate([column.clear_rows, column.rows[missing]])
     order = np.argsort(clear_rows)
     times, clear_times = column.times_ms, column.clear_times_ms
-    if times is not None:
-        known = _times_of(column.clear_rows, row_times) if clear_times is None else clear_times
-        clear_times = np.concatenate([known, times[missing]])[order]
+    if times is not None and clear_times is not None:
+        clear_times = np.concatenate([clear_times, times[missing]])[order]
         times = times[~missing]
     return replace(
         column,

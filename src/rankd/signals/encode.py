@@ -2,104 +2,132 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankd.kernels.table import CellWrite
+from rankd.signals.accumulate import NEVER_MS
 from rankd.signals.categories import CategoryTable, Codes
 from rankd.signals.layout import EntityLayout, SignalCells
-from rankd.signals.store import ColumnValues, MapValues, SetValues, Values
-from rankd.signals.values import NO_ROWS
+from rankd.signals.store import ColumnValues, ListValues, MapValues, SetValues, Values, WindowValues
+from rankd.signals.values import NO_ROWS, owners
 from rankd.types.schema import SignalKind
 from rankd.types.text import normalise
 
-Times = Mapping[str, NDArray[np.int64]]
+RECORD: Final = np.dtype([("time_ms", "<i8"), ("code", "<i4")])
+"""Of a list: one for each member, newest first."""
 
-_NO_TIMES: Times = {}
+_PLAIN: Final = frozenset(
+    {SignalKind.F32, SignalKind.I64, SignalKind.TIMESTAMP, SignalKind.COUNTER, SignalKind.EMBEDDING}
+)
+"""Kinds whose cells take their values as they are."""
 
 
-def encode(
-    layout: EntityLayout, columns: Sequence[ColumnValues], categories: CategoryTable, times_ms: Times = _NO_TIMES
-) -> list[CellWrite]:
-    """What `columns` of distinct positions come to. StoreFullError if the dictionary has no room for all their strings.
-
-    `times_ms`: by signal, the write time of each value of its column, where that is not the row's.
-    """
+def encode(layout: EntityLayout, columns: Sequence[ColumnValues], categories: CategoryTable) -> list[CellWrite]:
+    """What `columns` of distinct positions, which set and clear, come to: where values have times of their own, clears
+    have them, too. StoreFullError if the dictionary has no room for all their strings."""
     texts: list[str] = []
     for column in columns:
-        texts += _category_texts(layout.signals[column.signal], column.values)
-    codes = categories.intern_all(texts)
+        texts += _category_texts(column.values, layout.signals[column.signal].signal.kind)
+    codes = categories.intern_all(texts) if texts else np.empty(0, np.int32)
     writes: list[CellWrite] = []
     start = 0
     for column in columns:
         cells = layout.signals[column.signal]
-        count = len(_category_texts(cells, column.values))
-        times = times_ms.get(column.signal) if cells.signal.ttl_s is not None else None
-        writes += _cell_writes(cells, column, codes[start : start + count], times)
+        if cells.signal.kind in _PLAIN:
+            writes.append(_write(cells.read, column, np.ascontiguousarray(cast(NDArray[np.float32], column.values))))
+            continue
+        count = len(_category_texts(column.values, cells.signal.kind))
+        writes += _cell_writes(cells, column, codes[start : start + count])
         start += count
     return writes
 
 
-def _category_texts(cells: SignalCells, values: Values) -> Sequence[str]:
+def _category_texts(values: Values, kind: SignalKind) -> Sequence[str]:
     """The strings of a column that have codes."""
-    if isinstance(values, SetValues):
+    if isinstance(values, SetValues | ListValues):
         return values.members
     if isinstance(values, MapValues):
         return values.keys
-    return cast(Sequence[str], values) if cells.signal.kind is SignalKind.CATEGORY else ()
+    return cast(Sequence[str], values) if kind is SignalKind.CATEGORY else ()
 
 
-def _cell_writes(
-    cells: SignalCells, column: ColumnValues, codes: Codes, times: NDArray[np.int64] | None
-) -> Iterator[CellWrite]:
-    cell, rows, clear, values = cells.read, column.rows, column.clear_rows, column.values
-    match cells.signal.kind:
-        case SignalKind.CATEGORY:
-            yield CellWrite(cell, rows, codes, clear, times_ms=times)
-        case SignalKind.SET:
-            lengths, codes = _ordered_sets(codes, cast(SetValues, values).lengths)
-            yield CellWrite(cell, rows, codes, clear, lengths, times_ms=times)
-        case SignalKind.MAP:
-            maps = cast(MapValues, values)
-            order = _order_within(codes, maps.lengths)
-            yield CellWrite(cell, rows, codes[order], clear, maps.lengths, maps.values[order], times)
-        case SignalKind.STRING:
-            assert cells.written is not None
-            yield from _texts(cells.read, cells.written, column, times)
-        case SignalKind.BOOL:
-            yield CellWrite(cell, rows, np.asarray(values, np.int8), clear, times_ms=times)
-        case _:
-            yield CellWrite(cell, rows, np.ascontiguousarray(cast(NDArray[np.float32], values)), clear, times_ms=times)
+def _write(
+    cell: int,
+    column: ColumnValues,
+    values: NDArray[np.generic],
+    lengths: NDArray[np.int64] | None = None,
+    map_values: NDArray[np.float32] | None = None,
+) -> CellWrite:
+    times, clear_times = column.times_ms, column.clear_times_ms
+    return CellWrite(cell, column.rows, values, column.clear_rows, lengths, map_values, times, clear_times)
 
 
-def _texts(read: int, written: int, column: ColumnValues, times: NDArray[np.int64] | None) -> Iterator[CellWrite]:
+def _cell_writes(cells: SignalCells, column: ColumnValues, codes: Codes) -> Iterator[CellWrite]:
+    cell, values = cells.read, column.values
+    if isinstance(values, SetValues):
+        lengths, codes = _ordered_sets(codes, values.lengths)
+        yield _write(cell, column, codes, lengths)
+    elif isinstance(values, MapValues):
+        order = np.lexsort((codes, owners(values.lengths)))
+        yield _write(cell, column, codes[order], values.lengths, values.values[order])
+    elif isinstance(values, WindowValues):
+        yield _write(cell, column, values.buckets, values.lengths, values.counts)
+    elif isinstance(values, ListValues):
+        assert cells.written is not None
+        lengths, ordered = _ordered_sets(codes, values.lengths)
+        yield _write(cell, column, ordered, lengths)
+        records = np.empty(len(codes), RECORD)
+        records["time_ms"], records["code"] = values.times_ms, codes
+        yield _write(cells.written, column, records.view(np.uint8), values.lengths * RECORD.itemsize)
+    elif cells.signal.kind is SignalKind.CATEGORY:
+        yield _write(cell, column, codes)
+    elif cells.signal.kind is SignalKind.STRING:
+        assert cells.written is not None
+        yield from _texts(cells.read, cells.written, column)
+    else:
+        yield _write(cell, column, np.asarray(values, np.int8))
+
+
+def _texts(read: int, written: int, column: ColumnValues) -> Iterator[CellWrite]:
     as_written = [text.encode() for text in cast(Sequence[str], column.values)]
     normal = [normalise(text) for text in cast(Sequence[str], column.values)]
-    yield _text_write(read, column.rows, normal, column.clear_rows, times)
+    yield _text_write(read, column, normal)
     same = np.fromiter((a == b for a, b in zip(as_written, normal, strict=True)), np.bool_, len(normal))
     others = [text for text, is_same in zip(as_written, same.tolist(), strict=True) if not is_same]
-    clear = np.sort(np.concatenate([column.clear_rows, column.rows[same]]))
-    yield _text_write(written, column.rows[~same], others, clear, None)
+    yield _text_write(written, _with_cleared(column, same), others)
 
 
-def _text_write(
-    cell: int, rows: NDArray[np.int64], texts: list[bytes], clear: NDArray[np.int64], times: NDArray[np.int64] | None
-) -> CellWrite:
+def _with_cleared(column: ColumnValues, is_cleared: NDArray[np.bool_]) -> ColumnValues:
+    """The rows and times of a column when some of its values are taken for clears, which keep their times."""
+    clear_rows = np.concatenate([column.clear_rows, column.rows[is_cleared]])
+    order = np.argsort(clear_rows)
+    times, clear_times = column.times_ms, column.clear_times_ms
+    if times is not None:
+        known = NO_ROWS if clear_times is None else clear_times
+        assert len(known) == len(column.clear_rows), "times of values without those of clears"
+        clear_times = np.concatenate([known, times[is_cleared]])[order]
+    return replace(
+        column,
+        rows=column.rows[~is_cleared],
+        clear_rows=clear_rows[order],
+        times_ms=None if times is None else times[~is_cleared],
+        clear_times_ms=clear_times,
+    )
+
+
+def _text_write(cell: int, column: ColumnValues, texts: list[bytes]) -> CellWrite:
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    return CellWrite(cell, rows, np.frombuffer(b"".join(texts), np.uint8), clear, lengths, times_ms=times)
-
-
-def _order_within(codes: Codes, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The order that sorts codes within each row."""
-    return np.lexsort((codes, np.repeat(np.arange(len(lengths)), lengths)))
+    return _write(cell, column, np.frombuffer(b"".join(texts), np.uint8), lengths)
 
 
 def _ordered_sets(codes: Codes, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], Codes]:
     """Lengths and codes of sets, ascending, each code once."""
-    owner = np.repeat(np.arange(len(lengths)), lengths)
+    owner = owners(lengths)
     order = np.lexsort((codes, owner))
     owner, codes = owner[order], codes[order]
     first = np.ones(len(codes), np.bool_)
@@ -108,11 +136,14 @@ def _ordered_sets(codes: Codes, lengths: NDArray[np.int64]) -> tuple[NDArray[np.
 
 
 def absent(columns: Sequence[ColumnValues], count: int) -> list[ColumnValues]:
-    """`columns` of `count` rows with everything cleared that they do not set."""
-    cleared = []
+    """`columns` of `count` rows, with times, as their absolute state: what they do not speak of was never written."""
+    whole = []
     for column in columns:
         is_absent = np.ones(count, np.bool_)
         is_absent[column.rows] = False
-        clear = np.flatnonzero(is_absent) if is_absent.any() else NO_ROWS
-        cleared.append(ColumnValues(column.signal, column.rows, column.values, clear))
-    return cleared
+        clear_rows = np.flatnonzero(is_absent)
+        clear_times = np.full(count, NEVER_MS, np.int64)
+        if column.clear_times_ms is not None:
+            clear_times[column.clear_rows] = column.clear_times_ms
+        whole.append(replace(column, clear_rows=clear_rows, clear_times_ms=clear_times[clear_rows]))
+    return whole

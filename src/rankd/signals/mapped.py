@@ -31,6 +31,10 @@ class MappedTables:
         entities = {name: EntityTable(layout, tables.tables[name], categories) for name, layout in layouts.items()}
         return cls(tables.tables, tables.dictionary, str(tables.directory), tables.set_id, entities)
 
+    def rows_of(self, entity: str) -> EntityTable:
+        """The rows of an entity, exactly."""
+        return self._entities[entity]
+
     def columns(self, entity: str, signals: Sequence[str]) -> list[CellRead]:
         """How the table of an entity is read to give signals as expressions see them: default and TTL applied, strings
         in their normal form. KeyError for a signal that is not declared."""

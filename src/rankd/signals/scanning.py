@@ -90,7 +90,7 @@ def statistics(tables: MappedTables, schema: Schema, now_s: float) -> dict[str, 
 
 
 def _entity_statistics(table: Table, layout: EntityLayout, now_s: float) -> EntityStatistics:
-    cells = list(layout.signals.values())
+    cells = layout.stored
     reading = table.reading([CellRead(cell.read, "time") for cell in cells])
     now_ms = round(now_s * 1000)
     ages: list[list[NDArray[np.int64]]] = [[] for _ in cells]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rankd.kernels.table import CellRead, Spans, Table, TableReading
-from rankd.signals.categories import CategoryTable, Codes
+from rankd.kernels.table import CellRead, Spans, Table, TableReading, TableRows
+from rankd.signals.accumulate import NEVER_MS, States
+from rankd.signals.categories import CategoryTable
+from rankd.signals.decode import Cells, decode
 from rankd.signals.layout import EntityLayout, SignalCells
-from rankd.signals.store import ColumnValues, MapValues, SetValues, SignalRows, StoredRows, Values
-from rankd.signals.values import I64_MISSING, range_elements
+from rankd.signals.store import ColumnValues, SignalRows, StoredRows, Values
 from rankd.types.columns import (
     CategoryColumn,
     Column,
@@ -27,7 +29,7 @@ from rankd.types.schema import SignalKind
 _MOST_READINGS = 64
 """How many combinations of signals are remembered; a profile asks for one."""
 
-Cells = NDArray[np.float64] | NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int64] | Spans
+Times = NDArray[np.int64]
 
 
 class EntityTable:
@@ -59,85 +61,89 @@ class EntityTable:
         return SignalRows(columns, rows.found)
 
     def get(self, ids: Sequence[str], signals: Sequence[str], now_s: float) -> StoredRows:
-        """See SignalStore.get."""
-        wanted: list[CellRead] = []
-        for name in signals:
-            cells = self.layout.signals[name]
-            wanted.append(cells.stored())
-            if cells.written is not None:
-                wanted.append(CellRead(cells.written, "stored"))
+        """See SignalStore.get. A ratio is as of now, and missing where its counters are, whatever its prior."""
+        wanted = [read for name in signals for read in _as_written(self.layout.signals[name])]
         rows = self.table.reading(wanted).read(ids, round(now_s * 1000))
         found = np.flatnonzero(rows.found)
         given = iter(rows.columns)
-        columns = []
-        for name in signals:
-            cells = self.layout.signals[name]
-            read = next(given)
-            written = None if cells.written is None else cast(Spans, next(given))
-            present, values = self._values(cells, read, written, found)
-            columns.append(_with_clears(name, present, values, len(found)))
+        columns = [self._column(self.layout.signals[name], given, found) for name in signals]
         return StoredRows(found, columns, rows.written_ms[found])
 
-    def _values(
-        self, cells: SignalCells, read: Cells, written: Spans | None, found: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], Values]:
-        """Positions in `found` that have a value, ascending, and the values as they were written."""
-        if isinstance(read, Spans):
-            lengths = read.lengths[found]
-            present = np.flatnonzero(lengths >= 0)
-            rows = found[present]
-            match cells.signal.kind:
-                case SignalKind.SET:
-                    return present, self._sets(read, rows)
-                case SignalKind.MAP:
-                    return present, self._maps(read, rows)
-            assert written is not None
-            return present, _texts(read, written, rows)
-        values = read[found]
-        match cells.signal.kind:
-            case SignalKind.F32:
-                present = np.flatnonzero(~np.isnan(values))
-            case SignalKind.EMBEDDING:
-                present = np.flatnonzero(~np.isnan(values[:, 0]))
-            case SignalKind.I64 | SignalKind.TIMESTAMP:
-                present = np.flatnonzero(values != I64_MISSING)
-            case _:
-                present = np.flatnonzero(values >= 0)
-        some = values[present]
-        if cells.signal.kind is SignalKind.BOOL:
-            return present, some != 0
-        if cells.signal.kind is SignalKind.CATEGORY:
-            return present, self._categories.texts(cast(Codes, some))
-        return present, cast(Values, some)
+    def _column(self, cells: SignalCells, given: Iterator[Cells], found: NDArray[np.int64]) -> ColumnValues:
+        if cells.parts is not None:
+            values = cast(NDArray[np.float64], next(given))[found]
+            times = np.maximum(*(cast(Times, next(given))[found] for _ in cells.parts))
+            present = np.flatnonzero(~np.isnan(values) & (times != NEVER_MS))
+            return _with_clears(cells, present, values[present].astype(np.float32), times[present], len(found))
+        read = next(given)
+        written = None if cells.written is None else cast(Spans, next(given))
+        times = cast(Times, next(given))[found]
+        present, stored = decode(cells, read, written, found, self._categories)
+        return _with_clears(cells, present, stored, times[present], len(found))
 
-    def _sets(self, read: Spans, rows: NDArray[np.int64]) -> SetValues:
-        lengths = read.lengths[rows].astype(np.int64)
-        texts = self._categories.texts(read.data[range_elements(read.offsets[rows], lengths)])
-        members: list[str] = []
-        start = 0
-        for length in lengths.tolist():
-            members += sorted(texts[start : start + length])
-            start += length
-        return SetValues(members, lengths)
+    def exact(self, ids: Sequence[str]) -> StoredRows:
+        """All that is known of some rows, whatever its age: of each stored signal its values and clears, each with its
+        time. A row that is in neither was never written. What `encode` takes to make the same rows again."""
+        rows, columns = self._exact(ids, self.layout.stored, None)
+        found = np.flatnonzero(rows.found)
+        return StoredRows(found, [_taken(column, rows.found) for column in columns], rows.written_ms[found])
 
-    def _maps(self, read: Spans, rows: NDArray[np.int64]) -> MapValues:
-        assert read.values is not None
-        lengths = read.lengths[rows].astype(np.int64)
-        elements = range_elements(read.offsets[rows], lengths)
-        keys = self._categories.texts(read.data[elements])
-        owner = np.repeat(np.arange(len(lengths)), lengths).tolist()
-        order = sorted(range(len(keys)), key=lambda i: (owner[i], keys[i]))
-        return MapValues([keys[i] for i in order], read.values[elements][np.asarray(order, np.int64)], lengths)
+    def states(self, ids: Sequence[str], signals: Sequence[str], now_ms: int) -> Mapping[str, States]:
+        """What amounts are added to (see accumulate), by signal: of every id, the unknown ones never written. What has
+        expired is no value, but its time stays."""
+        _, columns = self._exact(ids, [self.layout.signals[name] for name in signals], now_ms)
+        states = {}
+        for column in columns:
+            cleared = np.full(len(ids), NEVER_MS, np.int64)
+            if column.clear_times_ms is not None:
+                cleared[column.clear_rows] = column.clear_times_ms
+            states[column.signal] = States.of(column, len(ids), cleared)
+        return states
+
+    def _exact(
+        self, ids: Sequence[str], of: Sequence[SignalCells], now_ms: int | None
+    ) -> tuple[TableRows, list[ColumnValues]]:
+        """Columns of positions in the ids: values and clears with their times, TTLs applied if there is a `now_ms`."""
+        wanted: list[CellRead] = []
+        for cells in of:
+            stored = cells.stored()
+            wanted.append(stored if now_ms is not None else stored._replace(ttl_ms=0))
+            wanted += [] if cells.written is None else [CellRead(cells.written, "stored")]
+            wanted.append(cells.changed())
+        rows = self.table.reading(wanted).read(ids, now_ms or 0)
+        given = iter(rows.columns)
+        every = np.arange(len(ids), dtype=np.int64)
+        columns = []
+        for cells in of:
+            read = next(given)
+            written = None if cells.written is None else cast(Spans, next(given))
+            changed = cast(Times, next(given))
+            present, values = decode(cells, read, written, every, self._categories)
+            is_cleared = changed != NEVER_MS
+            is_cleared[present] = False
+            clear = np.flatnonzero(is_cleared)
+            columns.append(
+                ColumnValues(
+                    cells.signal.name,
+                    present,
+                    values,
+                    clear,
+                    times_ms=changed[present],
+                    clear_times_ms=changed[clear],
+                )
+            )
+        return rows, columns
 
 
-def _texts(normal: Spans, written: Spans, rows: NDArray[np.int64]) -> list[str]:
-    """Texts as written: in their own cell, or else the same as their normal form."""
-    texts = []
-    for row in rows.tolist():
-        spans = written if written.lengths[row] >= 0 else normal
-        start = spans.offsets[row]
-        texts.append(spans.data[start : start + spans.lengths[row]].tobytes().decode())
-    return texts
+def _as_written(cells: SignalCells) -> Iterator[CellRead]:
+    if cells.parts is not None:
+        yield cells.reading()._replace(missing=float("nan"))
+        yield from (part.time() for part in cells.parts)
+        return
+    yield cells.stored()
+    if cells.written is not None:
+        yield CellRead(cells.written, "stored")
+    yield cells.time()
 
 
 def _column(kind: SignalKind, cells: Cells) -> Column:
@@ -154,7 +160,15 @@ def _column(kind: SignalKind, cells: Cells) -> Column:
     return MapColumn(cells.data, cells.values, cells.offsets, cells.lengths)
 
 
-def _with_clears(signal: str, present: NDArray[np.int64], values: Values, count: int) -> ColumnValues:
+def _with_clears(
+    cells: SignalCells, present: NDArray[np.int64], values: Values, times: Times, count: int
+) -> ColumnValues:
     absent = np.ones(count, np.bool_)
     absent[present] = False
-    return ColumnValues(signal, present, values, np.flatnonzero(absent))
+    return ColumnValues(cells.signal.name, present, values, np.flatnonzero(absent), times_ms=times)
+
+
+def _taken(column: ColumnValues, is_found: NDArray[np.bool_]) -> ColumnValues:
+    """The column with positions in the rows that were found; no others have values or clears."""
+    place = np.cumsum(is_found) - 1
+    return replace(column, rows=place[column.rows], clear_rows=place[column.clear_rows])
