@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rankd.kernels import packed as kernel
 from rankd.kernels.packed import PackedColumn, PackedLayout
+from rankd.signals.accumulate import NEVER_MS
 from rankd.signals.redis.parts import Parts, cell_of, no_parts, values_of
 from rankd.signals.store import ColumnValues, Values
 from rankd.types.schema import Element, Entity, Signal, SignalKind, fingerprint
@@ -92,13 +93,16 @@ class RowStates:
         return np.flatnonzero(self.status == status)
 
     def to_columns(self, signals: Iterable[str]) -> list[ColumnValues]:
-        """Every row whole: values with their times, all else cleared."""
+        """Every row whole: values and clears with their times; what was never written is cleared at NEVER_MS."""
         columns = []
         for name in signals:
             column = self.columns[name]
             rows = np.flatnonzero(column.state == VALUE)
             clear = np.flatnonzero(column.state != VALUE)
-            columns.append(ColumnValues(name, rows, column.values, clear, times_ms=column.times_ms[rows]))
+            cleared = np.where(column.state[clear] == CLEARED, column.times_ms[clear], NEVER_MS)
+            columns.append(
+                ColumnValues(name, rows, column.values, clear, times_ms=column.times_ms[rows], clear_times_ms=cleared)
+            )
         return columns
 
 
