@@ -273,6 +273,7 @@ void rk_table_close(rk_table *table)
     free(table->shared);
     free(table->cells);
     free(table->places);
+    free(table->heap_cells);
     free(table->blank);
     free(table->path);
     free(table);

@@ -235,8 +235,9 @@ rk_table_status rk_table_hold(rk_table *table, const rk_table_batch *batch, rk_t
 void rk_table_drop(rk_table *table, const rk_table_room *room);
 
 /* Publishes a batch for which `room` was held, row by row in its order; each row becomes its new version at once. How
- * many values and clears were late. */
-uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room);
+ * many values and clears were late; late_by_write (NULL, or write_count numbers): added to, of each write. */
+uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room,
+                          uint64_t *late_by_write);
 
 /* Removes ids; how many there were. */
 uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n);

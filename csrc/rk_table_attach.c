@@ -61,8 +61,8 @@ static rk_table_status count_values(rk_table *table, const uint64_t *row)
         if (!is_in_heap(writer, rk_times_at(times), times_bytes)) return RK_TABLE_DAMAGED;
         extend_top(writer, rk_times_at(times), times_bytes);
     }
-    for (uint32_t c = 0; c < table->cell_count; c++) {
-        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
+    for (uint32_t h = 0; h < table->heap_cell_count; h++) {
+        uint32_t c = table->heap_cells[h];
         uint64_t ref = row[table->places[c].at / 8];
         if (ref == RK_REF_MISSING) continue;
         uint64_t bytes = rk_value_bytes(table->cells[c].kind, rk_ref_length(ref));
@@ -76,9 +76,7 @@ static rk_table_status count_values(rk_table *table, const uint64_t *row)
 static rk_table_status scan_rows(rk_table *table, uint64_t bound, const uint64_t *live)
 {
     rk_writer *writer = table->writer;
-    int has_values = 0;
-    for (uint32_t c = 0; c < table->cell_count; c++) has_values |= rk_is_heap_kind(table->cells[c].kind);
-    size_t words = has_values ? table->row_words : RK_ROW_HEAD + (table->times_word != 0);
+    size_t words = table->heap_cell_count ? table->row_words : RK_ROW_HEAD + (table->times_word != 0);
     for (uint64_t row = 0; row < bound; row++) {
         if (!(live[row / 64] >> row % 64 & 1)) {
             rk_writer_free_row(table, row);

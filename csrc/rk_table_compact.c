@@ -44,8 +44,8 @@ static int refers(const rk_table *table, const rk_word *row, const uint8_t *mark
     if (id_bytes > RK_INLINE_ID && marks[rk_load(row + 2) / RK_SEGMENT_BYTES]) return 1;
     uint64_t times = table->times_word ? rk_load(row + table->times_word) : 0;
     if (is_marked(marks, rk_times_at(times), rk_times_bytes(table, times))) return 1;
-    for (uint32_t c = 0; c < table->cell_count; c++) {
-        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
+    for (uint32_t h = 0; h < table->heap_cell_count; h++) {
+        uint32_t c = table->heap_cells[h];
         uint64_t ref = rk_load(row + table->places[c].at / 8);
         if (ref != RK_REF_MISSING && is_marked(marks, rk_ref_at(ref), rk_ref_length(ref))) return 1;
     }
@@ -63,8 +63,8 @@ static void move_values(rk_table *table, const uint8_t *marks)
     if (is_marked(marks, rk_times_at(*times), bytes)) {
         *times = moved(table, rk_times_at(*times), bytes) >> 3 << 24 | (*times & 0xffffff);
     }
-    for (uint32_t c = 0; c < table->cell_count; c++) {
-        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
+    for (uint32_t h = 0; h < table->heap_cell_count; h++) {
+        uint32_t c = table->heap_cells[h];
         uint64_t *ref = &image[table->places[c].at / 8], length = rk_ref_length(*ref);
         if (*ref == RK_REF_MISSING || !is_marked(marks, rk_ref_at(*ref), length)) continue;
         *ref = rk_ref_of(moved(table, rk_ref_at(*ref), rk_value_bytes(table->cells[c].kind, length)), length);

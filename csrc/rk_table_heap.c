@@ -128,8 +128,8 @@ void rk_writer_free_values(rk_table *table, const rk_word *old)
     if (id_bytes > RK_INLINE_ID && id_at != image[2]) rk_writer_free_heap(table, id_at, rk_padded(id_bytes));
     uint64_t times = table->times_word ? rk_load(old + table->times_word) : 0, bytes = rk_times_bytes(table, times);
     if (bytes && times != image[table->times_word]) rk_writer_free_heap(table, rk_times_at(times), bytes);
-    for (uint32_t c = 0; c < table->cell_count; c++) {
-        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
+    for (uint32_t h = 0; h < table->heap_cell_count; h++) {
+        uint32_t c = table->heap_cells[h];
         uint64_t ref = rk_load(old + table->places[c].at / 8);
         if (ref != RK_REF_MISSING && ref != image[table->places[c].at / 8]) free_value(table, table->cells[c].kind, ref);
     }
@@ -143,8 +143,8 @@ void rk_writer_count_row(rk_table *table, const uint64_t *row, int is_live)
     if (id_bytes > RK_INLINE_ID) writer->live[row[2] / RK_SEGMENT_BYTES] += sign * (uint32_t)rk_padded(id_bytes);
     uint64_t times = table->times_word ? row[table->times_word] : 0, times_bytes = rk_times_bytes(table, times);
     if (times_bytes) writer->live[rk_times_at(times) / RK_SEGMENT_BYTES] += sign * (uint32_t)times_bytes;
-    for (uint32_t c = 0; c < table->cell_count; c++) {
-        if (!rk_is_heap_kind(table->cells[c].kind)) continue;
+    for (uint32_t h = 0; h < table->heap_cell_count; h++) {
+        uint32_t c = table->heap_cells[h];
         uint64_t ref = row[table->places[c].at / 8];
         if (ref == RK_REF_MISSING) continue;
         uint64_t bytes = rk_value_bytes(table->cells[c].kind, rk_ref_length(ref));

@@ -109,10 +109,19 @@ struct rk_table {
     rk_place *places;
     uint64_t *blank; /* a row without values */
     uint32_t cell_count;
+    uint32_t *heap_cells, heap_cell_count; /* those whose values lie in the heap */
     uint32_t untimed_count, times_word; /* cells that are not timed, and the word of their times (0: there are none) */
     rk_shared *shared;
     rk_writer *writer; /* NULL: opened for reading, or writing is over */
 };
+
+/* How far a write of the batch that is published has come. */
+typedef struct {
+    size_t value, from, clear; /* the next value, its first element, the next clear */
+    uint64_t late;             /* values and clears that were */
+    uint32_t at;               /* where its cell lies in a row, bytes */
+    uint32_t dense_bytes;      /* 4 or 8: it has a plain value of as many bytes for each row, of the row's time; else 0 */
+} rk_cursor;
 
 struct rk_writer {
     pthread_mutex_t lock;
@@ -129,7 +138,7 @@ struct rk_writer {
     uint64_t largest_value; /* of what was ever held, bytes in the heap */
     uint64_t *image;        /* the row being made */
     int64_t *times;         /* of its cells that are not timed */
-    size_t *cursors;        /* three for each of cursor_count writes */
+    rk_cursor *cursors;
     size_t cursor_count;
 };
 

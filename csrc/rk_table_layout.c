@@ -73,7 +73,11 @@ rk_table_status rk_layout(rk_table *table, const rk_cell *cells, uint32_t count)
     table->cell_count = count;
     table->cells = malloc((count + 1) * sizeof *table->cells);
     table->places = malloc((count + 1) * sizeof *table->places);
-    if (!table->cells || !table->places) return RK_TABLE_NO_MEMORY;
+    table->heap_cells = malloc((count + 1) * sizeof *table->heap_cells);
+    if (!table->cells || !table->places || !table->heap_cells) return RK_TABLE_NO_MEMORY;
+    for (uint32_t c = 0; c < count; c++) {
+        if (rk_is_heap_kind(cells[c].kind)) table->heap_cells[table->heap_cell_count++] = c;
+    }
     if (count) memcpy(table->cells, cells, count * sizeof *cells);
     uint64_t bytes = place_cells(cells, count, table->places, &table->untimed_count);
     table->times_word = table->untimed_count ? RK_ROW_HEAD : 0;

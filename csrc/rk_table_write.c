@@ -71,7 +71,7 @@ static int is_write(const rk_table *table, const rk_table_write *write, size_t n
 static int cursor_room(rk_writer *writer, size_t count)
 {
     if (count <= writer->cursor_count) return 0;
-    size_t *cursors = realloc(writer->cursors, 3 * count * sizeof *cursors);
+    rk_cursor *cursors = realloc(writer->cursors, count * sizeof *cursors);
     if (!cursors) return -1;
     writer->cursors = cursors;
     writer->cursor_count = count;
@@ -244,7 +244,6 @@ typedef struct {
     int64_t written_ms, latest_ms; /* the batch's; of what was taken */
     int is_spread;                 /* times of cells that are not timed are looked at one by one, in writer->times */
     int is_absolute, is_changed;   /* is_changed: of those */
-    uint64_t late;
 } row_work;
 
 /* Whether what a batch says of a cell is not late; then its time is the cell's. */
@@ -255,10 +254,7 @@ static int takes(rk_table *table, uint32_t c, int64_t time_ms, row_work *work)
     uint64_t *word = place->time_word ? table->writer->image + place->time_word : NULL;
     if (word) before = (int64_t)*word;
     else if (times) before = *times;
-    if (time_ms < before && !work->is_absolute) {
-        work->late++;
-        return 0;
-    }
+    if (time_ms < before && !work->is_absolute) return 0;
     if (time_ms > work->latest_ms) work->latest_ms = time_ms;
     if (word) {
         *word = (uint64_t)time_ms;
@@ -269,22 +265,46 @@ static int takes(rk_table *table, uint32_t c, int64_t time_ms, row_work *work)
     return 1;
 }
 
-/* What is said of position i: cursors are (next value, its first element, next clear) of each write. */
+/* As many values as rows are a value for each: positions ascend. */
+static void begin_writes(rk_table *table, const rk_table_batch *batch)
+{
+    for (size_t w = 0; w < batch->write_count; w++) {
+        const rk_table_write *write = &batch->writes[w];
+        const rk_cell *cell = &table->cells[write->cell];
+        size_t bytes = rk_cell_bytes(cell);
+        int is_plain = !cell->timed && !write->times_ms && cell->kind < RK_CELL_VECTOR && bytes >= 4;
+        rk_cursor *cursor = &table->writer->cursors[w];
+        *cursor = (rk_cursor){.at = table->places[write->cell].at};
+        if (is_plain && write->count == batch->n) cursor->dense_bytes = (uint32_t)bytes;
+    }
+}
+
+/* What is said of position i. */
 static void apply_writes(rk_table *table, const rk_table_batch *batch, size_t i, row_work *work)
 {
-    size_t *cursor = table->writer->cursors;
-    for (size_t w = 0; w < batch->write_count; w++, cursor += 3) {
+    rk_cursor *cursor = table->writer->cursors;
+    uint8_t *image = (uint8_t *)table->writer->image;
+    for (size_t w = 0; w < batch->write_count; w++, cursor++) {
         const rk_table_write *write = &batch->writes[w];
-        size_t value = cursor[0], clear = cursor[2];
+        size_t value = cursor->value, clear = cursor->clear;
+        if (cursor->dense_bytes && !work->is_spread) { /* nothing of it is late */
+            const uint8_t *from = write->values;
+            if (cursor->dense_bytes == 4) memcpy(image + cursor->at, from + 4 * i, 4);
+            else memcpy(image + cursor->at, from + 8 * i, 8);
+            cursor->value++;
+            continue;
+        }
         if (value < write->count && write->rows[value] == (int64_t)i) {
             int64_t time_ms = write->times_ms ? write->times_ms[value] : work->written_ms;
-            if (takes(table, write->cell, time_ms, work)) set_cell(table, write, value, cursor[1]);
-            if (write->lengths) cursor[1] += (size_t)write->lengths[value];
-            cursor[0]++;
+            if (takes(table, write->cell, time_ms, work)) set_cell(table, write, value, cursor->from);
+            else cursor->late++;
+            if (write->lengths) cursor->from += (size_t)write->lengths[value];
+            cursor->value++;
         } else if (clear < write->clear_count && write->clears[clear] == (int64_t)i) {
             int64_t time_ms = write->clear_times_ms ? write->clear_times_ms[clear] : work->written_ms;
             if (takes(table, write->cell, time_ms, work)) clear_cell(table, write->cell);
-            cursor[2]++;
+            else cursor->late++;
+            cursor->clear++;
         }
     }
 }
@@ -300,8 +320,8 @@ static int is_one_time(const rk_table *table, const batch_shape *shape, int was_
     return work->is_absolute || ((word & 3) < RK_TIMES_LISTED && (int64_t)word >> 2 <= work->written_ms);
 }
 
-/* The image becomes what the batch makes of it; how much was late. */
-static uint64_t make_row(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, int was_there)
+/* The image becomes what the batch makes of it. */
+static void make_row(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, int was_there)
 {
     uint64_t *image = table->writer->image;
     row_work work = {.written_ms = batch->written_ms[batch->one_time ? 0 : i], .is_absolute = batch->is_absolute};
@@ -315,7 +335,6 @@ static uint64_t make_row(rk_table *table, const rk_table_batch *batch, const bat
         image[table->times_word] = rk_times_one(work.written_ms, shape->is_whole ? RK_TIMES_BOTH : RK_TIMES_ONE);
     }
     image[3] = (uint64_t)(batch->is_absolute ? work.written_ms : work.latest_ms);
-    return work.late;
 }
 
 /* The image of a row that there was not. */
@@ -343,8 +362,7 @@ void rk_writer_publish_image(rk_table *table, uint32_t tag, uint64_t slot)
     rk_writer_set_slot(table, slot, rk_slot_of(tag, row));
 }
 
-/* How much of position i was late. */
-static uint64_t upsert(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, const rk_key *key)
+static void upsert(rk_table *table, const rk_table_batch *batch, const batch_shape *shape, size_t i, const rk_key *key)
 {
     uint64_t *image = table->writer->image, slot;
     int was_there = rk_writer_find(table, key, batch->ids[i], &slot);
@@ -352,7 +370,7 @@ static uint64_t upsert(rk_table *table, const rk_table_batch *batch, const batch
     if (was_there) rk_copy_words(image, rk_row_at(table, old), table->row_words);
     else begin_new(table, key, batch->ids[i]);
     if (batch->keys && batch->keys[i] != RK_TABLE_NO_KEY) image[0] = (uint64_t)batch->keys[i] << 24;
-    uint64_t late = make_row(table, batch, shape, i, was_there);
+    make_row(table, batch, shape, i, was_there);
     rk_writer_publish_image(table, key->tag, slot);
     if (was_there) {
         rk_writer_free_row(table, old);
@@ -360,21 +378,25 @@ static uint64_t upsert(rk_table *table, const rk_table_batch *batch, const batch
     } else {
         rk_store(&table->header->count, rk_load(&table->header->count) + 1);
     }
-    return late;
 }
 
-uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
+uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room,
+                          uint64_t *late_by_write)
 {
     rk_writer *writer = table->writer;
     rk_key keys[BLOCK];
     uint64_t late = 0;
     pthread_mutex_lock(&writer->lock);
     batch_shape shape = shape_of(table, batch);
-    if (batch->write_count) memset(writer->cursors, 0, 3 * batch->write_count * sizeof *writer->cursors);
+    begin_writes(table, batch);
     for (size_t i = 0; i < batch->n; i++) {
         size_t left = batch->n - i;
         if (i % BLOCK == 0) make_keys(table, batch->ids + i, left < BLOCK ? left : BLOCK, keys);
-        late += upsert(table, batch, &shape, i, &keys[i % BLOCK]);
+        upsert(table, batch, &shape, i, &keys[i % BLOCK]);
+    }
+    for (size_t w = 0; w < batch->write_count; w++) {
+        late += writer->cursors[w].late;
+        if (late_by_write) late_by_write[w] += writer->cursors[w].late;
     }
     let_go(writer, room);
     pthread_mutex_unlock(&writer->lock);

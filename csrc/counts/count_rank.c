@@ -61,7 +61,7 @@ static rk_table *make_table(const rk_id *row_ids)
     snprintf(path, sizeof path, "%s/t", folder);
     const rk_table_batch batch = {row_ids, ROWS, writes, SIGNALS, &now_ms, 1, NULL, 0};
     if (rk_table_create(path, &options, &table) || rk_table_hold(table, &batch, &room)) abort();
-    rk_table_publish(table, &batch, &room);
+    rk_table_publish(table, &batch, &room, NULL);
     for (int i = 0; i < 8; i++) {
         snprintf(name, sizeof name, "%s.%s", path, ends[i]);
         unlink(name);

@@ -52,7 +52,7 @@ static void make_table(int32_t kind, int count, const char *id_format)
     snprintf(path, sizeof path, "%s/t", folder);
     batch = (rk_table_batch){ids, ROWS, writes, (size_t)count, &now_ms, 1, NULL, 0};
     if (rk_table_create(path, &options, &table) || rk_table_hold(table, &batch, &room)) abort();
-    rk_table_publish(table, &batch, &room);
+    rk_table_publish(table, &batch, &room, NULL);
     for (int i = 0; i < 8; i++) {
         static const char *const ends[] = {"rows", "heap", "index.1", "index.2", "index.3", "index.4", "index.5", "index.6"};
         snprintf(name, sizeof name, "%s.%s", path, ends[i]);
@@ -86,7 +86,7 @@ static void run_upsert(void)
 {
     rk_table_room room;
     if (rk_table_hold(table, &batch, &room)) abort();
-    rk_table_publish(table, &batch, &room);
+    rk_table_publish(table, &batch, &room, NULL);
 }
 
 static const count_case cases[] = {

@@ -12,11 +12,20 @@
 
 #include "../rk_table.h"
 
-enum { FILES = 3, IDS = 40, CELLS = 5, MOST_BYTES = 1 << 20 };
+enum { FILES = 3, IDS = 40, CELLS = 8, PARTS = 11, MOST_BYTES = 1 << 20 };
 
 static const char *const ends[FILES] = {".rows", ".heap", ".index.1"};
 static const rk_cell cells[CELLS] = {
-    {RK_CELL_F32, 0, 1, 0}, {RK_CELL_TEXT, 0, 0, 0}, {RK_CELL_MAP, 0, 0, 0}, {RK_CELL_VECTOR, 3, 0, 0}, {RK_CELL_SET, 0, 1, 0}};
+    {RK_CELL_F32, 0, 1, 0}, {RK_CELL_TEXT, 0, 0, 0}, {RK_CELL_MAP, 0, 0, 0}, {RK_CELL_VECTOR, 3, 0, 0}, {RK_CELL_SET, 0, 1, 0},
+    {RK_CELL_F64, 0, 0, 0}, {RK_CELL_VECTOR, 3, 0, RK_ELEMENT_F16}, {RK_CELL_VECTOR, 3, 0, RK_ELEMENT_I8}};
+/* What is read beside the cells. */
+static const rk_table_column derived[PARTS] = {
+    {.cell = 1, .part = RK_PART_TIME}, {.cell = 2, .part = RK_PART_TIME}, {.cell = 3, .part = RK_PART_TIME},
+    {.cell = 5, .part = RK_PART_TIME}, {.cell = 4, .part = RK_PART_CHANGED}, {.cell = 6, .part = RK_PART_CHANGED},
+    {.cell = 0, .part = RK_PART_DECAYED, .half_life_ms = 2}, {.cell = 5, .part = RK_PART_DECAYED, .half_life_ms = 2},
+    {.cell = 2, .part = RK_PART_DECAYED, .half_life_ms = 2},
+    {.cell = 2, .part = RK_PART_WINDOW, .bucket_ms = 1, .bucket_count = 5},
+    {.cell = 2, .part = RK_PART_RATIO, .bucket_ms = 1, .bucket_count = 5, .below = {2, 9, 2, 1000}}};
 static char path[64], names[FILES][80], ids_bytes[IDS][32];
 static rk_id ids[IDS];
 static uint8_t *good[FILES];
@@ -31,12 +40,16 @@ static int upsert(rk_table *table)
 {
     int64_t rows[IDS], lengths[IDS], now_ms = 5;
     float floats[IDS * 3];
+    double doubles[IDS];
+    int64_t times[IDS];
     int32_t codes[IDS];
     rk_table_room room;
     for (int i = 0; i < IDS; i++) {
         rows[i] = i;
         lengths[i] = 1;
         codes[i] = i;
+        doubles[i] = i;
+        times[i] = i % 3;
         for (int k = 0; k < 3; k++) floats[3 * i + k] = (float)i;
     }
     const rk_table_write writes[CELLS] = {
@@ -44,12 +57,15 @@ static int upsert(rk_table *table)
         {.cell = 1, .rows = rows, .count = IDS, .values = codes, .value_count = IDS, .lengths = lengths},
         {.cell = 2, .rows = rows, .count = IDS, .values = codes, .value_count = IDS, .lengths = lengths,
          .map_values = floats},
-        {.cell = 3, .rows = rows, .count = IDS, .values = floats, .value_count = 3 * IDS},
+        {.cell = 3, .rows = rows, .count = IDS, .values = floats, .value_count = 3 * IDS, .times_ms = times},
         {.cell = 4, .rows = rows, .count = IDS, .values = codes, .value_count = IDS, .lengths = lengths},
+        {.cell = 5, .rows = rows, .count = IDS, .values = doubles, .value_count = IDS, .times_ms = rows},
+        {.cell = 6, .rows = rows, .count = IDS / 2, .values = floats, .value_count = 3 * IDS / 2, .times_ms = rows + 1},
+        {.cell = 7, .rows = rows, .count = IDS, .values = floats, .value_count = 3 * IDS, .times_ms = rows},
     };
     const rk_table_batch batch = {ids, IDS, writes, CELLS, &now_ms, 1, NULL, 0};
     if (rk_table_hold(table, &batch, &room)) return -1;
-    rk_table_publish(table, &batch, &room);
+    rk_table_publish(table, &batch, &room, NULL);
     return 0;
 }
 
@@ -112,15 +128,22 @@ static volatile double sum;
 /* Whatever comes out, all of it can be looked at. */
 static void read_all(const rk_table *table)
 {
-    rk_table_column columns[CELLS];
-    rk_column out[CELLS];
+    rk_table_column columns[CELLS + PARTS];
+    rk_column out[CELLS + PARTS];
     uint8_t found[IDS];
     rk_arena *arena = rk_arena_new();
     for (uint32_t c = 0; c < CELLS; c++) columns[c] = (rk_table_column){.cell = c, .divisor = 1, .missing = NAN, .ttl_ms = 9};
-    rk_table_reading *reading = rk_table_reading_new(table, columns, CELLS);
+    memcpy(columns + CELLS, derived, sizeof derived);
+    rk_table_reading *reading = rk_table_reading_new(table, columns, CELLS + PARTS);
     if (reading && !rk_table_read(reading, ids, IDS, 10, arena, out, found)) {
         for (int i = 0; i < IDS; i++) {
             sum += ((const double *)out[0].data)[i] + ((const float *)out[3].data)[3 * i];
+            sum += ((const double *)out[5].data)[i] + ((const float *)out[6].data)[3 * i] + ((const float *)out[7].data)[i];
+            for (int p = 0; p < PARTS; p++) {
+                if (p < 6) sum += (double)((const int64_t *)out[CELLS + p].data)[i];
+                else if (p != 8) sum += ((const double *)out[CELLS + p].data)[i];
+            }
+            for (int k = 0; k < out[CELLS + 8].lengths[i]; k++) sum += (double)out[CELLS + 8].values[out[CELLS + 8].offsets[i] + k];
             for (int k = 0; k < out[1].lengths[i]; k++) sum += ((const uint8_t *)out[1].data)[out[1].offsets[i] + k];
             for (int k = 0; k < out[2].lengths[i]; k++) sum += (double)out[2].values[out[2].offsets[i] + k];
             for (int k = 0; k < out[4].lengths[i]; k++) sum += ((const int32_t *)out[4].data)[out[4].offsets[i] + k];

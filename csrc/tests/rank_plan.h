@@ -99,7 +99,7 @@ static inline void plan_fill(rk_table *table, plan_ids which)
     const rk_table_batch batch = {ids, n, writes, PLAN_CELLS, &now_ms, 1, NULL, 0};
     rk_table_room room;
     if (rk_table_hold(table, &batch, &room)) abort();
-    rk_table_publish(table, &batch, &room);
+    rk_table_publish(table, &batch, &room, NULL);
 }
 
 /* ---- Programs. ---- */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 enum { ROW_WIDTH = 7, ROW_MOST = 64, ROW_ID_BYTES = 48, ROW_TEXT_BYTES = 4000, ROW_CELLS = 8 };
+enum { ROW_COLUMNS = ROW_CELLS + 1 }; /* of row_reading: cells, and when one was set */
 
 static const rk_cell row_cells[ROW_CELLS] = {
     {RK_CELL_BOOL, 0, 0, 0}, {RK_CELL_F32, 0, 0, 0}, {RK_CELL_I64, 0, 0, 0},  {RK_CELL_CODE, 0, 1, 0},
@@ -24,7 +25,7 @@ typedef struct {
     rk_id views[ROW_MOST];
     int8_t flags[ROW_MOST];
     float floats[ROW_MOST], vectors[ROW_MOST * ROW_WIDTH], map_values[ROW_MOST * 8];
-    int64_t stamps[ROW_MOST], rows[ROW_MOST], some[ROW_MOST], others[ROW_MOST];
+    int64_t stamps[ROW_MOST], times[ROW_MOST], rows[ROW_MOST], some[ROW_MOST], others[ROW_MOST];
     int32_t codes[ROW_MOST], set_codes[ROW_MOST * 8], map_codes[ROW_MOST * 8];
     uint8_t texts[ROW_MOST * ROW_TEXT_BYTES];
     int64_t text_lengths[ROW_MOST], set_lengths[ROW_MOST], map_lengths[ROW_MOST];
@@ -54,6 +55,7 @@ static inline int row_text_length(uint64_t h) { return (int)(h % 97 == 5 ? ROW_T
 static inline int row_text_is_missing(uint64_t h) { return h % 11 == 3; }
 static inline int row_count(uint64_t h) { return (int)(h >> 8 & 7); }
 static inline float row_float(uint64_t h, int k) { return (float)(h >> k & 0xffff); }
+static inline int64_t row_time(uint64_t h, int64_t stamp) { return stamp - (int64_t)(h >> 20 & 3); }
 static inline int32_t row_code(uint64_t h, int k) { return (int32_t)(k * 1000 + (int)(h >> 3 * k & 511)); }
 
 static inline void row_text(uint64_t h, int length, uint8_t *to)
@@ -61,7 +63,8 @@ static inline void row_text(uint64_t h, int length, uint8_t *to)
     for (int i = 0; i < length; i++) to[i] = (uint8_t)(h + (uint64_t)i * 31);
 }
 
-/* `count` ids with one stamp. All cells are named, but for texts that are missing, which are cleared. */
+/* `count` ids with one stamp. All cells are named, but for texts that are missing, which are cleared. One was set a bit
+ * earlier, so that most rows have several times; whatever there was before, it is replaced. */
 static inline void row_batch_make(row_batch *b, const int *ids, int count, const int64_t *stamp)
 {
     size_t text = 0, set = 0, map = 0, some = 0, others = 0;
@@ -73,6 +76,7 @@ static inline void row_batch_make(row_batch *b, const int *ids, int count, const
         b->flags[i] = (int8_t)(h & 1);
         b->floats[i] = row_float(h, 3);
         b->stamps[i] = *stamp;
+        b->times[i] = row_time(h, *stamp);
         b->codes[i] = row_code(h, 2);
         for (int k = 0; k < ROW_WIDTH; k++) b->vectors[i * ROW_WIDTH + k] = row_float(h, k);
         if (row_text_is_missing(h)) {
@@ -93,7 +97,7 @@ static inline void row_batch_make(row_batch *b, const int *ids, int count, const
     size_t n = (size_t)count;
     const rk_table_write writes[ROW_CELLS] = {
         {.cell = 0, .rows = b->rows, .count = n, .values = b->flags, .value_count = n},
-        {.cell = 1, .rows = b->rows, .count = n, .values = b->floats, .value_count = n},
+        {.cell = 1, .rows = b->rows, .count = n, .values = b->floats, .value_count = n, .times_ms = b->times},
         {.cell = 2, .rows = b->rows, .count = n, .values = b->stamps, .value_count = n},
         {.cell = 3, .rows = b->rows, .count = n, .values = b->codes, .value_count = n},
         {.cell = 4, .rows = b->rows, .count = n, .values = b->vectors, .value_count = n * ROW_WIDTH},
@@ -104,16 +108,17 @@ static inline void row_batch_make(row_batch *b, const int *ids, int count, const
          .map_values = b->map_values},
     };
     memcpy(b->writes, writes, sizeof writes);
-    b->batch = (rk_table_batch){b->views, n, b->writes, ROW_CELLS, stamp, 1, b->stamps, 0};
+    b->batch = (rk_table_batch){b->views, n, b->writes, ROW_CELLS, stamp, 1, b->stamps, 1};
 }
 
 static inline rk_table_reading *row_reading(const rk_table *table)
 {
-    rk_table_column columns[ROW_CELLS];
+    rk_table_column columns[ROW_COLUMNS];
     for (uint32_t c = 0; c < ROW_CELLS; c++) {
         columns[c] = (rk_table_column){.cell = c, .divisor = 1, .missing = NAN, .part = RK_PART_STORED};
     }
-    return rk_table_reading_new(table, columns, ROW_CELLS);
+    columns[ROW_CELLS] = (rk_table_column){.cell = 1, .part = RK_PART_TIME};
+    return rk_table_reading_new(table, columns, ROW_COLUMNS);
 }
 
 /* Whether row i of what row_reading's columns gave is that of one stamp, which is returned; -1 if it is not. */
@@ -125,6 +130,7 @@ static inline int64_t row_check(const rk_column *columns, size_t i, int id)
     int length = row_text_is_missing(h) ? -1 : row_text_length(h), elements = row_count(h);
     if (((const int8_t *)columns[0].data)[i] != (int8_t)(h & 1)) return -1;
     if (((const float *)columns[1].data)[i] != row_float(h, 3)) return -1;
+    if (((const int64_t *)columns[ROW_CELLS].data)[i] != row_time(h, stamp)) return -1;
     if (((const int32_t *)columns[3].data)[i] != row_code(h, 2)) return -1;
     for (int k = 0; k < ROW_WIDTH; k++) {
         if (((const float *)columns[4].data)[i * ROW_WIDTH + (size_t)k] != row_float(h, k)) return -1;
@@ -146,7 +152,7 @@ static inline int row_upsert(rk_table *table, row_batch *b, const int *ids, int 
     rk_table_room room;
     row_batch_make(b, ids, count, &stamp);
     rk_table_status status = rk_table_hold(table, &b->batch, &room);
-    if (!status) rk_table_publish(table, &b->batch, &room);
+    if (!status) rk_table_publish(table, &b->batch, &room, NULL);
     return status;
 }
 

@@ -35,7 +35,7 @@ static int right_rows(const rk_table *table, int first, int count, int64_t stamp
     static char bytes[ROW_MOST][ROW_ID_BYTES];
     rk_id ids[ROW_MOST];
     uint8_t found[ROW_MOST];
-    rk_column columns[ROW_CELLS];
+    rk_column columns[ROW_COLUMNS];
     int64_t written_ms[ROW_MOST], keys[ROW_MOST];
     rk_arena *arena = rk_arena_new();
     rk_table_reading *reading = row_reading(table);
@@ -86,7 +86,7 @@ static void test_partial(void)
     rk_table_room room;
     const int64_t row = 0, time = 2;
     const int32_t code = 17;
-    rk_column columns[ROW_CELLS];
+    rk_column columns[ROW_COLUMNS];
     uint8_t found;
     CHECK(row_upsert(table, &batch, first_ids, 1, 1) == RK_TABLE_OK);
     rk_table_write write = {.cell = 3, .rows = &row, .count = 1, .values = &code, .value_count = 1};
@@ -96,7 +96,7 @@ static void test_partial(void)
         rk_table_reading *reading = row_reading(table);
         int64_t written_ms, key;
         CHECK(rk_table_hold(table, &partial, &room) == RK_TABLE_OK);
-        rk_table_publish(table, &partial, &room);
+        rk_table_publish(table, &partial, &room, NULL);
         CHECK(rk_table_read_rows(reading, batch.views, 1, 0, arena, columns, &found, &written_ms, &key) == 0 && found);
         CHECK(*(const int32_t *)columns[3].data == 17 && written_ms == 2 && key == (is_new ? -1 : 1));
         CHECK(*(const int64_t *)columns[2].data == (is_new ? INT64_MIN : 1));
@@ -139,7 +139,7 @@ static void test_numbers(void)
     rk_arena *arena = rk_arena_new();
     CHECK(rk_table_create(path, &options, &table) == RK_TABLE_OK);
     CHECK(rk_table_hold(table, &two, &room) == RK_TABLE_OK);
-    rk_table_publish(table, &two, &room);
+    rk_table_publish(table, &two, &room, NULL);
     rk_table_reading *reading = rk_table_reading_new(table, wanted, 7);
     CHECK(rk_table_read(reading, ids, 3, 250, arena, columns, found) == 0 && found[0] && found[1] && !found[2]);
     const double *floats_out = columns[0].data, *numbers_out = columns[1].data, *flags_out = columns[2].data;
@@ -272,7 +272,7 @@ static void test_holding(void)
     }
     rk_table_drop(table, &rooms[0]);
     CHECK(rk_table_hold(table, &batches[3].batch, &rooms[3]) == RK_TABLE_OK);
-    for (int b = 3; b > 0; b--) rk_table_publish(table, &batches[b].batch, &rooms[b]);
+    for (int b = 3; b > 0; b--) rk_table_publish(table, &batches[b].batch, &rooms[b], NULL);
     CHECK(rk_table_count(table) == 3 * ROW_MOST && right_rows(table, 0, ROW_MOST, 3) == 0);
     for (int b = 1; b < 4; b++) CHECK(right_rows(table, b * ROW_MOST, ROW_MOST, 3) == ROW_MOST);
     rk_table_close(table);

@@ -78,7 +78,7 @@ static int check(const rk_table_reading *reading, int first, int count, int is_q
     rk_id ids[CHECKED];
     int64_t done[CHECKED], next[CHECKED];
     uint8_t found[CHECKED];
-    rk_column columns[ROW_CELLS];
+    rk_column columns[ROW_COLUMNS];
     int wrong = 0;
     rk_arena *arena = rk_arena_new();
     for (int i = 0; i < count; i++) {
@@ -138,7 +138,7 @@ static void check_all(void)
     for (int i = 0; i < IDS; i++) {
         char bytes[ROW_ID_BYTES];
         rk_id id = row_id(i, bytes);
-        rk_column columns[ROW_CELLS];
+        rk_column columns[ROW_COLUMNS];
         uint8_t found;
         rk_arena *arena = rk_arena_new();
         CHECK(rk_table_read(reading, &id, 1, 0, arena, columns, &found) == 0);

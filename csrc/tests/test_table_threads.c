@@ -31,7 +31,7 @@ static void *check_rows(void *given)
     int numbers[BATCH];
     int64_t before[BATCH];
     uint8_t found[BATCH];
-    rk_column columns[ROW_CELLS];
+    rk_column columns[ROW_COLUMNS];
     rk_table_reading *reading = row_reading(w->table);
     rk_arena *arena = rk_arena_new();
     while (!atomic_load(&is_over)) {
@@ -156,7 +156,7 @@ static void write_large_rows(int steps)
         const rk_table_batch batch = {&large_ids[next_random(&seed) % LARGE_IDS], 1, writes, 2, &step, 1, NULL, 0};
         int status = rk_table_hold(writer, &batch, &room);
         CHECK(status == RK_TABLE_OK);
-        if (!status) rk_table_publish(writer, &batch, &room);
+        if (!status) rk_table_publish(writer, &batch, &room, NULL);
     }
 }
 

@@ -157,17 +157,18 @@ class Oracle:
 
     def __init__(self) -> None:
         self.rows: dict[str, tuple[int, int, dict[int, Any], dict[int, int]]] = {}
+        self.late: dict[int, int] = {}  # of the last batch, by cell
 
     def write(self, batch: Mapping[str, Row], now_ms: int, key: int, is_absolute: bool) -> int:
         """How much was late."""
-        late = 0
+        self.late = {}
         for id_, row in batch.items():
             latest, _, values, times = self.rows.get(id_, (now_ms, 0, {}, {}))
             latest = max(latest, now_ms)
             for c, (value, at) in row.items():
                 time_ms = now_ms if at is None else at
                 if not is_absolute and time_ms < times.get(c, I64_MISSING):
-                    late += 1
+                    self.late[c] = self.late.get(c, 0) + 1
                     continue
                 latest = max(latest, time_ms)
                 values.pop(c, None)
@@ -177,7 +178,7 @@ class Oracle:
                 if time_ms != I64_MISSING:
                     times[c] = time_ms
             self.rows[id_] = (now_ms if is_absolute else latest, key, values, times)
-        return late
+        return sum(self.late.values())
 
     def check(self, table: Table) -> None:
         reads = [CellRead(c, "stored") for c in range(len(CELLS))]
@@ -223,5 +224,6 @@ def test_as_a_dictionary(
                 staged.drop()
             else:
                 assert staged.publish() == oracle.write(batch, now_ms, number, is_absolute)
+                assert [oracle.late.get(write.cell, 0) for write in writes] == staged.late_counts.tolist()
     oracle.check(writer)
     oracle.check(reader)

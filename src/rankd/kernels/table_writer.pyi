@@ -7,7 +7,11 @@ from rankd.kernels.table import Cell, CellWrite, Table
 
 class StagedRows:
     """A batch for which room is held: `publish` cannot fail. One of publish and drop is called, once; a batch that is
-    let go of is dropped."""
+    let go of is dropped.
+
+    `late_counts`: once published, how many values and clears of each CellWrite were late, uint64."""
+
+    late_counts: NDArray[np.uint64]
 
     def publish(self) -> int:
         """Each row becomes its new version at once; rows become so one after another. How many values and clears were

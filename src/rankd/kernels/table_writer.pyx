@@ -60,7 +60,7 @@ cdef extern from "rk_table.h" nogil:
     rk_table_status rk_table_attach(const char *path, const rk_table_options *options, rk_table **table)
     rk_table_status rk_table_hold(rk_table *table, const rk_table_batch *batch, rk_table_room *room)
     void rk_table_drop(rk_table *table, const rk_table_room *room)
-    uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room)
+    uint64_t rk_table_publish(rk_table *table, const rk_table_batch *batch, const rk_table_room *room, uint64_t *late_by_write)
     uint64_t rk_table_delete(rk_table *table, const rk_id *ids, size_t n)
     rk_table_status rk_table_intern(rk_table *dictionary, const rk_id *texts, size_t n, int32_t *codes)
     void rk_table_set_applied(rk_table *table, uint64_t applied)
@@ -109,6 +109,7 @@ cdef class StagedRows:
     cdef rk_table_batch _batch
     cdef rk_table_room _room
     cdef bint _is_held
+    cdef readonly object late_counts
 
     def __cinit__(self, TableWriter writer not None, ids, cells, written_ms, keys, bint is_absolute):
         self._writer = writer
@@ -192,9 +193,11 @@ cdef class StagedRows:
 
     def publish(self):
         self._end()
+        self.late_counts = np.zeros(self._batch.write_count, np.uint64)
+        cdef uint64_t *late_by_write = <uint64_t *>cnp.PyArray_DATA(<cnp.ndarray>self.late_counts)
         cdef uint64_t late
         with nogil:
-            late = rk_table_publish(self._writer.table, &self._batch, &self._room)
+            late = rk_table_publish(self._writer.table, &self._batch, &self._room, late_by_write)
         return late
 
     def drop(self):

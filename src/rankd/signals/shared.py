@@ -21,7 +21,18 @@ from rankd.signals.backing import layouts_of
 from rankd.signals.batches import keep_rows
 from rankd.signals.categories import CategoryTable, Codes
 from rankd.signals.check import value_faults
-from rankd.signals.frames import Counts, Delete, Done, Forget, Welcome, Written, pack_batch, unpack_result
+from rankd.signals.frames import Codes as Interned
+from rankd.signals.frames import (
+    Counts,
+    Delete,
+    Done,
+    Forget,
+    Intern,
+    Welcome,
+    Written,
+    pack_batch,
+    unpack_result,
+)
 from rankd.signals.link import BlockingLink, Link
 from rankd.signals.mapped import MappedTables
 from rankd.signals.scanning import scan, statistics
@@ -107,6 +118,16 @@ class SharedStore:
     def is_replaced(self) -> bool:
         """Whether the keeper has other tables than this process."""
         return self._is_replaced
+
+    @property
+    def table_set(self) -> TableSet[TableReader]:
+        """The keeper's tables."""
+        assert self._tables is not None
+        return self._tables
+
+    async def intern(self, texts: Sequence[str]) -> None:
+        """Has codes given to texts; `categories` knows them when this returns. UnavailableError, StoreError."""
+        await self._link.ask(lambda number: Intern(number, list(texts)), Interned)
 
     async def read(self, entity: str, ids: Sequence[str], signals: Sequence[str], now_s: float) -> SignalRows:
         return self.tables.read(entity, ids, signals, now_s)

@@ -206,10 +206,12 @@ class EntityStatistics:
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """How a `fetch` went. `is_complete`: False: the backend did not answer; what was there was used. `is_stale`: of
-    what was used, something is older than the cache's TTL."""
+    what was used, something is older than the cache's TTL. `lease`: as long as somebody has it, the rows stay
+    in `tables`."""
 
     is_complete: bool = True
     is_stale: bool = False
+    lease: object | None = None
 
 
 class Categories(Protocol):
@@ -266,7 +268,7 @@ class SignalStore(Protocol):
 
     async def fetch(self, wanted: Mapping[str, Sequence[str]], timeout_s: float) -> Fetched:
         """Brings rows of `fetched` entities into `tables`, in one round trip; never fails: see Fetched. What is brought
-        stays at least until the caller next awaits."""
+        stays as long as the result's lease is held."""
 
     def row_counts(self) -> Mapping[str, int]:
         """Rows per entity."""

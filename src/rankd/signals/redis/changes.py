@@ -24,7 +24,8 @@ BEGINNING: Final = b"0-0"
 """The place before the first record."""
 
 _POLL_S: Final = 0.02
-_MOST_RECORDS: Final = 1_000
+MOST_RECORDS: Final = 1_000
+"""Of a bucket, in one answer."""
 _LATE_S: Final = 1.0
 
 
@@ -123,7 +124,7 @@ class ChangeLog:
     async def _wait(self, keys: Sequence[bytes], after: Sequence[bytes], wait_s: float) -> dict[bytes, Any]:
         """One server: it tells when there is something."""
         block_ms = max(1, round(wait_s * 1000))
-        command: Command = ("XREAD", "COUNT", _MOST_RECORDS, "BLOCK", block_ms, "STREAMS", *keys, *after)
+        command: Command = ("XREAD", "COUNT", MOST_RECORDS, "BLOCK", block_ms, "STREAMS", *keys, *after)
         reply = await self._at.connection.run([(keys[0], command)], wait_s + _LATE_S)
         return _by_key(good(reply[0]))
 
@@ -133,7 +134,7 @@ class ChangeLog:
         """A Cluster: one XREAD cannot be of several slots, and one that waits keeps a connection to itself."""
         until = time.monotonic() + wait_s
         commands: list[Keyed] = [
-            (key, ("XREAD", "COUNT", _MOST_RECORDS, "STREAMS", key, positions[by_key[key]])) for key in keys
+            (key, ("XREAD", "COUNT", MOST_RECORDS, "STREAMS", key, positions[by_key[key]])) for key in keys
         ]
         while True:
             replies = await self._at.connection.run(commands, _LATE_S)

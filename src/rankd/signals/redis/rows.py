@@ -121,6 +121,15 @@ class RedisRows:
             _LOG.error("%d rows of %s in Redis are damaged, such as %r", len(damaged), entity, states.ids[damaged[0]])
         return states
 
+    def layouts(self, entity: str) -> Mapping[int, RowCodec]:
+        """Layouts that were met beside the one declared, by fingerprint; it grows."""
+        return self._older[entity]
+
+    async def learn(self, entity: str, values: Sequence[bytes | None]) -> None:
+        """The layouts of packed rows, as far as they are kept. UnavailableError."""
+        unknown = self.codecs[entity].unknown(values, self._older[entity])
+        await self._learn_layouts(entity, unknown, self._read_s)
+
     async def _learn_layouts(self, entity: str, fingerprints: set[int], timeout_s: float) -> bool:
         fields = [_field(entity, print_) for print_ in sorted(fingerprints)]
         if not fields:

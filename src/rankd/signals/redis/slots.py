@@ -1,0 +1,74 @@
+"""Invalidation: how a write through one process of a machine makes the others forget what they have cached.
+
+A small file that all processes map: 65,536 counters of 32 bits. Whoever writes a row counts the row's slot up before
+the write is acknowledged; a cached row is good only while its slot is as it was before the row was asked for. Two
+rows that share a slot cost a fetch more, never a stale value.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from rankd.errors import StoreError
+
+NAME: Final = "invalidation"
+"""In the directory of a set of tables."""
+
+_COUNT: Final = 65_536
+_BYTES: Final = 4 * _COUNT
+
+
+class Slots:
+    """The counters. One process counts up, any number read. A counter is one aligned word: it is read whole."""
+
+    def __init__(self, path: Path, *, is_writer: bool) -> None:
+        """The writer makes the file if it is not there. StoreError if it cannot be mapped."""
+        try:
+            file = os.open(path, (os.O_RDWR | os.O_CREAT if is_writer else os.O_RDONLY) | os.O_CLOEXEC, 0o600)
+            try:
+                if is_writer:
+                    os.posix_fallocate(file, 0, _BYTES)
+                elif os.fstat(file).st_size != _BYTES:
+                    raise StoreError(f"{path}: expected {_BYTES} bytes, got {os.fstat(file).st_size}")
+                access = mmap.ACCESS_WRITE if is_writer else mmap.ACCESS_READ
+                self._map = mmap.mmap(file, _BYTES, access=access)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be mapped: {error.strerror}") from error
+        self._view = memoryview(self._map)
+        self.counters: memoryview[int] = self._view.cast("I")
+        """By slot; to be read."""
+        self._seeds: dict[str, int] = {}
+
+    def slot(self, entity: str, id_: str) -> int:
+        """Which counter is a row's."""
+        seed = self._seeds.get(entity)
+        if seed is None:
+            seed = self._seeds[entity] = zlib.crc32(entity.encode() + b"\0")
+        return zlib.crc32(id_.encode(), seed) & (_COUNT - 1)
+
+    def bump(self, entity: str, ids: Iterable[str]) -> None:
+        """Rows have changed, or may have."""
+        counters = self.counters
+        for slot in {self.slot(entity, id_) for id_ in ids}:
+            counters[slot] = (counters[slot] + 1) & 0xFFFFFFFF
+
+    def bump_all(self) -> None:
+        """Any row may have changed."""
+        every = np.frombuffer(self._map, np.uint32)
+        every += 1
+        del every  # or the map could not be closed
+
+    def close(self) -> None:
+        """Unmaps."""
+        self.counters.release()
+        self._view.release()
+        self._map.close()
