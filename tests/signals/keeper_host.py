@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ class HostedStore(SharedStore):
     async def write(self, batch: WriteBatch) -> WriteResult:
         self.host.set_clock(self.clock)
         return await super().write(batch)
+
+    async def delete(self, entity: str, ids: Sequence[str]) -> int:
+        self.host.set_clock(self.clock)
+        return await super().delete(entity, ids)
+
+    async def forget(self, user_id: str) -> Mapping[str, int]:
+        self.host.set_clock(self.clock)
+        return await super().forget(user_id)
 
     async def close(self) -> None:
         await super().close()

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rankd.signals.packing import from_packed, open_row, seal_row, to_packed
 from signals.conformance import CLEAR, FULL, SCHEMA, rows_batch
 
 from rankd.errors import StoreFullError
 from rankd.kernels.table_writer import TableWriter
 from rankd.signals.batches import CleanBatch, clean, keep_rows
 from rankd.signals.categories import CategoryTable, ScratchCategories, intern_in
-from rankd.signals.packing import from_packed, open_row, seal_row, to_packed
 from rankd.signals.store import ColumnValues, Operation, WriteBatch
 from rankd.signals.values import NO_ROWS, from_list, row_count, take, to_list
 

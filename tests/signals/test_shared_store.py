@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from signals.conformance import FULL, SCHEMA, OpenStore, StoreConformance, get_rows, rows_batch, schema_of
+from signals.conformance_time import TimeConformance
 from signals.keeper_host import KeeperHost, connect, eventually, open_hosted
 
 from rankd.errors import StoreError, UnavailableError
@@ -30,7 +31,7 @@ def host() -> Iterator[KeeperHost]:
     shutil.rmtree(directory)
 
 
-class TestShared(StoreConformance):
+class TestShared(StoreConformance, TimeConformance):
     @pytest.fixture
     def open_store(self, host: KeeperHost) -> OpenStore:
         async def open_(schema: Schema = SCHEMA, max_rows: int = 1000, clock: Any = None) -> SignalStore:

@@ -17,13 +17,24 @@ from pathlib import Path
 
 from rankd.errors import StoreError
 from rankd.limits import RequestLimits
-from rankd.signals.backing import Backing, Bounds, Opening, open_durable, open_transient
-from rankd.signals.batches import clean
+from rankd.signals.backing import (
+    DELETED_DEFAULT,
+    LOG_DEFAULT,
+    SEEN_DEFAULT,
+    Backing,
+    Bounds,
+    Opening,
+    open_durable,
+    open_transient,
+)
 from rankd.signals.categories import CategoryTable
 from rankd.signals.changes import DeleteChange, WriteChange
 from rankd.signals.check import value_faults
 from rankd.signals.commits import CommitQueue
+from rankd.signals.compaction import LogBounds
+from rankd.signals.declared import Document
 from rankd.signals.mapped import MappedTables
+from rankd.signals.recall import Remembering
 from rankd.signals.scanning import ids_of_user, scan, statistics
 from rankd.signals.store import (
     EntityStatistics,
@@ -47,14 +58,18 @@ async def open_embedded(
     max_bytes_per_entity: int = RequestLimits().max_bytes_per_entity,
     clock: Callable[[], float] = time.time,
     on_progress: OnProgress | None = None,
+    seen: Remembering = SEEN_DEFAULT,
+    deleted: Remembering = DELETED_DEFAULT,
+    log: LogBounds = LOG_DEFAULT,
 ) -> EmbeddedStore:
     """Opens the store with what `data_dir` holds (None: nothing outlives the process).
 
     `clock` gives write times, in seconds since 1970. `on_progress(rows_done, rows_total)` is called
-    while tables are made anew from the journal. StoreError if the directory cannot be used; it says why.
+    while tables are made anew from the journal; the total is an estimate. `seen`: how write ids and event ids are
+    remembered, `deleted`: deleted rows. StoreError if the directory cannot be used; it says why.
     """
     loop = asyncio.get_running_loop()
-    bounds = Bounds(max_rows_per_entity, max_bytes_per_entity)
+    bounds = Bounds(max_rows_per_entity, max_bytes_per_entity, seen, deleted, log)
     executor = ThreadPoolExecutor(1, thread_name_prefix="rankd-signals")
 
     def report(done: int, total: int) -> None:
@@ -62,9 +77,9 @@ async def open_embedded(
             loop.call_soon_threadsafe(on_progress, done, total)
 
     opening = Opening(report)
-    open_ = partial(open_transient, schema, bounds)
+    open_ = partial(open_transient, schema, bounds, clock)
     if data_dir is not None:
-        open_ = partial(open_durable, schema, data_dir, bounds, opening)
+        open_ = partial(open_durable, schema, data_dir, bounds, opening, clock)
     opened = loop.run_in_executor(executor, open_)
     try:
         backing = await asyncio.shield(opened)
@@ -117,16 +132,17 @@ class EmbeddedStore:
         self._check_open()
         now_ms = round(self._clock() * 1000)
         rejected = value_faults(self._schema.entities[batch.entity], batch, now_ms)
-        cleaned = clean(batch, {rejection.row for rejection in rejected}, now_ms)
-        if cleaned.ids:
-            room = self._backing.rooms[batch.entity]
-            await self._queue.submit(WriteChange(room, cleaned, now_ms))
-        return WriteResult(cleaned.written_count, rejected)
+        room = self._backing.rooms[batch.entity]
+        change = WriteChange(room, batch, {rejection.row for rejection in rejected}, now_ms)
+        if change.written_count:
+            await self._queue.submit(change)
+        return WriteResult(change.written_count, rejected, change.late_count, change.repeated)
 
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         self._check_open()
-        change = DeleteChange(self._backing.rooms[entity], tuple(dict.fromkeys(ids)))
-        await self._queue.submit(change)
+        change = DeleteChange(self._backing.rooms[entity], tuple(dict.fromkeys(ids)), round(self._clock() * 1000))
+        if ids:
+            await self._queue.submit(change)
         return change.deleted_count
 
     async def scan(self, entity: str, signals: Sequence[str], cursor: str, most: int, now_s: float) -> ScanPage:
@@ -139,6 +155,8 @@ class EmbeddedStore:
             ids = await asyncio.to_thread(ids_of_user, entity, self._mapped.tables[name], user_id)
             if ids:
                 counts[name] = await self.delete(name, ids)
+        if counts:
+            self._backing.compact()  # so that the log and the snapshot forget, too
         return counts
 
     @property
@@ -158,6 +176,11 @@ class EmbeddedStore:
     def memory_bytes(self) -> int:
         """Bytes that the tables of all entities take (without the category dictionary)."""
         return sum(table.used_bytes for table in self._backing.tables.tables.values())
+
+    @property
+    def kept(self) -> Document:
+        """What is stored but not declared any more; the layout of tables depends on it. See signals.declared."""
+        return self._backing.kept
 
     async def close(self) -> None:
         """Waits for what is being written, then lets go of the directory. A second call does nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -79,11 +79,13 @@ class Count(_Frame):
 
 
 class Welcome(_Frame):
-    """Where the tables are that the keeper writes to."""
+    """Where the tables are that the keeper writes to. `kept`: what they hold beside what is declared, see
+    signals.declared."""
 
     protocol: int
     directory: str
     set_id: int
+    kept: dict[str, Any]
 
 
 class Written(_Frame):

@@ -167,7 +167,7 @@ class SignalKeeper:
             )
             return False
         tables = self._store.tables
-        await client.send(Welcome(PROTOCOL, tables.directory, tables.set_id))
+        await client.send(Welcome(PROTOCOL, tables.directory, tables.set_id, self._store.kept))
         return True
 
     async def _next(self, client: _Client, reader: asyncio.StreamReader) -> None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from rankd.errors import Reason, RequestError
 from rankd.kernels.table import CellRead, Table
-from rankd.signals.layout import EntityLayout
 from rankd.signals.mapped import MappedTables
 from rankd.signals.store import EntityStatistics, ScanPage, SignalStatistics, StoredRows
 from rankd.signals.values import I64_MISSING
@@ -83,15 +82,14 @@ def ids_of_user(entity: Entity, table: Table, user_id: str) -> list[str]:
 
 def statistics(tables: MappedTables, schema: Schema, now_s: float) -> dict[str, EntityStatistics]:
     """See SignalStore.statistics. Takes long; safe in any thread."""
-    return {
-        name: _entity_statistics(tables.tables[name], EntityLayout.of(entity), now_s)
-        for name, entity in schema.entities.items()
-    }
+    return {name: _entity_statistics(tables, entity, now_s) for name, entity in schema.entities.items()}
 
 
-def _entity_statistics(table: Table, layout: EntityLayout, now_s: float) -> EntityStatistics:
-    cells = layout.stored
-    reading = table.reading([CellRead(cell.read, "time") for cell in cells])
+def _entity_statistics(tables: MappedTables, entity: Entity, now_s: float) -> EntityStatistics:
+    table = tables.tables[entity.name]
+    names = [signal.name for signal in entity.signals.values() if signal.is_stored]
+    cells = tables.columns(entity.name, names)
+    reading = table.reading([CellRead(cell.cell, "time") for cell in cells])
     now_ms = round(now_s * 1000)
     ages: list[list[NDArray[np.int64]]] = [[] for _ in cells]
     sampled = 0
@@ -105,8 +103,8 @@ def _entity_statistics(table: Table, layout: EntityLayout, now_s: float) -> Enti
     count = len(table)
     scale = count / sampled if sampled else 0.0
     signals = {
-        cell.signal.name: _signal_statistics(np.concatenate([np.empty(0, np.int64), *of_signal]), scale)
-        for cell, of_signal in zip(cells, ages, strict=True)
+        name: _signal_statistics(np.concatenate([np.empty(0, np.int64), *of_signal]), scale)
+        for name, of_signal in zip(names, ages, strict=True)
     }
     return EntityStatistics(count, table.used_bytes, signals)
 

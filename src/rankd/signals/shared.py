@@ -21,6 +21,7 @@ from rankd.signals.backing import layouts_of
 from rankd.signals.batches import keep_rows
 from rankd.signals.categories import CategoryTable, Codes
 from rankd.signals.check import value_faults
+from rankd.signals.declared import entities_of, with_kept
 from rankd.signals.frames import Codes as Interned
 from rankd.signals.frames import (
     Counts,
@@ -80,7 +81,6 @@ class SharedStore:
         self, schema: Schema, socket_path: Path, patience_s: float, on_replaced: Callable[[], None] | None
     ) -> None:
         self._schema = schema
-        self._layouts = layouts_of(schema)
         self._on_replaced = on_replaced
         self._tables: TableSet[TableReader] | None = None
         self._mapped: MappedTables | None = None
@@ -196,12 +196,14 @@ class SharedStore:
                 raise
             return
         try:
-            tables = map_tables(Path(welcome.directory), welcome.set_id, self._layouts)
+            whole = layouts_of(with_kept(self._schema, entities_of(welcome.kept)))
+            layouts = {name: whole[name] for name in self._schema.entities}
+            tables = map_tables(Path(welcome.directory), welcome.set_id, layouts)
         except UnfitError as error:
             raise StoreError(f"the tables of the signal keeper cannot be read: {error}") from error
         self._tables = tables
         self._categories = CategoryTable(tables.dictionary, self._intern)
-        self._mapped = MappedTables.of(self._layouts, tables, self._categories)
+        self._mapped = MappedTables.of(layouts, tables, self._categories)
 
     def _check_same(self, welcome: Welcome) -> None:
         if self._tables is None or welcome.set_id != self._tables.set_id:

@@ -75,54 +75,67 @@ def create_tables(directory: Path, set_id: int, layouts: Layouts, max_bytes: int
     """Empty tables. StoreError if the disk is full or they cannot be made."""
 
     def create(name: str, layout: EntityLayout | None, max_rows: int, max_bytes: int) -> TableWriter:
-        cells = () if layout is None else layout.cells
-        fingerprint = DICTIONARY_FINGERPRINT if layout is None else layout.fingerprint
-        return TableWriter.create(
-            name, cells, max_rows=max_rows, max_bytes=max_bytes, fingerprint=fingerprint, set_id=set_id
-        )
+        return create_table(name, layout, set_id, max_bytes, max_rows)
 
     with disk_errors(directory):
         set_directory(directory, set_id).mkdir(parents=True)
-        tables = _each(directory, set_id, layouts, max_bytes, create)
-        boot = boot_id()
-        for table in tables.all_tables:
-            table.set_clean(False, boot)
-    return tables
+        return _each(directory, set_id, layouts, max_bytes, create)
 
 
 def attach_tables(directory: Path, set_id: int, layouts: Layouts, max_bytes: int) -> TableSet[TableWriter]:
     """Takes up the tables that another process left. UnfitError if they are not there, of another layout,
     damaged, or may have lost what was written to them."""
-    boot = boot_id()
 
     def attach(name: str, layout: EntityLayout | None, max_rows: int, max_bytes: int) -> TableWriter:
-        cells = () if layout is None else layout.cells
-        fingerprint = DICTIONARY_FINGERPRINT if layout is None else layout.fingerprint
-        try:
-            table = TableWriter.attach(name, cells, max_rows=max_rows, max_bytes=max_bytes, fingerprint=fingerprint)
-        except NotATableError as error:
-            raise UnfitError(f"{Path(name).name}: {error}") from error
-        except OSError as error:
-            raise UnfitError(f"{Path(name).name}: {error.strerror}") from error
-        if table.set_id != set_id:
-            table.close()
-            raise UnfitError(f"{Path(name).name} belongs to another set")
-        if not table.is_clean and table.boot != boot:
-            table.close()
-            raise UnfitError("the machine went down while they were in use")
-        return table
+        return attach_table(name, layout, set_id, max_bytes, max_rows)
 
-    tables = _each(directory, set_id, layouts, max_bytes, attach)
+    return _each(directory, set_id, layouts, max_bytes, attach)
+
+
+def create_table(
+    name: str, layout: EntityLayout | None, set_id: int, max_bytes: int, max_rows: int = _MAX_ROWS
+) -> TableWriter:
+    """An empty table of a set. `layout` None: without cells. OSError."""
+    cells = () if layout is None else layout.cells
+    fingerprint = DICTIONARY_FINGERPRINT if layout is None else layout.fingerprint
+    table = TableWriter.create(
+        name, cells, max_rows=max_rows, max_bytes=max_bytes, fingerprint=fingerprint, set_id=set_id
+    )
+    table.set_clean(False, boot_id())
+    return table
+
+
+def attach_table(
+    name: str, layout: EntityLayout | None, set_id: int, max_bytes: int, max_rows: int = _MAX_ROWS
+) -> TableWriter:
+    """A table of a set that another process left. UnfitError."""
+    cells = () if layout is None else layout.cells
+    fingerprint = DICTIONARY_FINGERPRINT if layout is None else layout.fingerprint
     try:
-        if any(table.is_clean for table in tables.all_tables):
-            for table in tables.all_tables:
-                table.set_clean(False, boot)
+        table = TableWriter.attach(name, cells, max_rows=max_rows, max_bytes=max_bytes, fingerprint=fingerprint)
+    except NotATableError as error:
+        raise UnfitError(f"{Path(name).name}: {error}") from error
+    except OSError as error:
+        raise UnfitError(f"{Path(name).name}: {error.strerror}") from error
+    if table.set_id != set_id:
+        table.close()
+        raise UnfitError(f"{Path(name).name} belongs to another set")
+    if not table.is_clean and table.boot != boot_id():
+        table.close()
+        raise UnfitError("the machine went down while they were in use")
+    return table
+
+
+def mark_in_use(tables: Sequence[TableWriter]) -> None:
+    """Before tables that were taken up are written. UnfitError."""
+    try:
+        if any(table.is_clean for table in tables):
+            for table in tables:
+                table.set_clean(False, boot_id())
                 # On the disk before anything else is: or a loss of power would leave a table that says it is whole.
                 table.flush()
     except OSError as error:
-        tables.close()
         raise UnfitError(f"they cannot be written: {error.strerror}") from error
-    return tables
 
 
 def map_tables(directory: Path, set_id: int, layouts: Layouts) -> TableSet[TableReader]:
@@ -142,17 +155,18 @@ def map_tables(directory: Path, set_id: int, layouts: Layouts) -> TableSet[Table
     return _each(directory, set_id, layouts, 0, map_)
 
 
-def close_cleanly(tables: TableSet[TableWriter]) -> None:
+def close_cleanly(tables: Sequence[TableWriter]) -> None:
     """Puts everything on the disk, says so in the tables and closes them. OSError; closed all the same."""
     boot = boot_id()
     try:
-        for table in tables.all_tables:
+        for table in tables:
             table.flush()
-        for table in tables.all_tables:
+        for table in tables:
             table.set_clean(True, boot)
             table.flush()
     finally:
-        tables.close()
+        for table in tables:
+            table.close()
 
 
 def remove_other_sets(directory: Path, set_id: int) -> None:
