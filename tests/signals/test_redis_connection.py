@@ -13,7 +13,7 @@ import pytest
 from load_tests.faults.proxy import FaultProxy, Faults
 from signals.conftest import Place
 from signals.test_redis_store import NOW_MS, SCHEMA, all_rows, column, opened, prices
-from support.redis_servers import RedisServer, find_server, free_port, redis_server
+from support.redis_servers import RedisCluster, RedisServer, find_server, free_port, redis_server
 
 from rankd.errors import StoreError, UnavailableError
 from rankd.signals.redis.breaker import Breaker
@@ -202,6 +202,60 @@ async def test_increments_whose_answers_were_lost_are_made_once(proxy: FaultProx
     rows = await all_rows(store, ids)
     assert [row[1]["heat"][1] for row in rows.values()] == [1.0 + rounds] * 3
     await store.close()
+
+
+async def test_a_node_of_a_cluster_is_lost_and_comes_back() -> None:
+    """The others go on; what is on it fails in time; it is back by itself."""
+    cluster = RedisCluster()
+    try:
+        options = RedisOptions(cluster.url, cluster=True, write_timeout_s=0.5)
+        store = await open_redis_store(SCHEMA, options)
+        ids = [f"i{i}" for i in range(200)]
+        await store.write(prices(ids, [float(i) for i in range(200)]))
+        lost = cluster.servers[2]
+
+        def is_lost(id_: str) -> bool:
+            node = store.connection.node_of(store.keys.row("item", id_))
+            return node is not None and node.name == f"127.0.0.1:{lost.port}"
+
+        there = [id_ for id_ in ids if not is_lost(id_)]
+        assert 0 < len(there) < 200
+        lost.kill()
+        for _ in range(10):
+            assert list(await all_rows(store, there)) == there
+            with pytest.raises(UnavailableError):
+                await store.fetch_rows({"item": ids}, 0.1)
+        await store.write(prices(there, [1.0] * len(there)))
+        with pytest.raises(UnavailableError):
+            await store.write(prices(ids, [2.0] * 200))
+        assert not store.is_available
+        lost.start()
+        start = time.monotonic()
+        while True:
+            try:
+                assert len(await all_rows(store, ids)) == len(there)  # it kept nothing
+                break
+            except (UnavailableError, StoreError):  # CLUSTERDOWN, until the nodes have found each other
+                assert time.monotonic() - start < 20.0
+                await asyncio.sleep(0.05)
+        await store.close()
+    finally:
+        cluster.close()
+
+
+async def test_declarations_are_there_again_after_a_loss() -> None:
+    with redis_server() as server:
+        store = await open_redis_store(SCHEMA, RedisOptions(server.url, write_timeout_s=0.3))
+        await store.write(prices(["a"], [1.0]))
+        server.kill()
+        with pytest.raises(UnavailableError):
+            await store.write(prices(["a"], [1.0]))
+        server.start()
+        await _comes_back(store.connection)
+        await store.write(prices(["a"], [1.0]))
+        with server.client() as client:
+            assert len(client.hgetall(store.keys.schema)) == len(SCHEMA.entities)  # type: ignore[arg-type]
+        await store.close()
 
 
 async def test_not_a_cluster_is_told(single: Place) -> None:

@@ -23,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 _MOST_KEYS: Final = 1_000
 """Of one MGET."""
 
+_REGISTER_S: Final = 30.0
+
 _EMPTY_PAGES: Final = 50
 """Pages of a scan without a row of the entity after which it is answered all the same."""
 
@@ -43,19 +45,25 @@ class RedisRows:
         self.connection = connection
         self.keys = Keys(options.prefix, options.shards)
         self.codecs: Mapping[str, RowCodec] = {name: RowCodec.of(e) for name, e in schema.entities.items()}
-        self.is_registered = False
+        self._registered_at = -_REGISTER_S
         self._older: dict[str, dict[int, RowCodec]] = {name: {} for name in schema.entities}
 
     async def register(self) -> None:
-        """Keeps the declarations that rows are packed under, before the first row is."""
-        if self.is_registered:
+        """Keeps the declarations that rows are packed under, before the first row is, and again and again: a Redis that
+        lost everything meanwhile has lost them, too."""
+        now = time.monotonic()
+        if now < self._registered_at + _REGISTER_S:
             return
         command: list[bytes | str] = ["HSET", self.keys.schema]
         for name, codec in self.codecs.items():
             command += [_field(name, codec.fingerprint), codec.declaration]
         if len(command) > 2:
             good((await self.connection.run([(self.keys.schema, tuple(command))], self._read_s, is_repeatable=True))[0])
-        self.is_registered = True
+        self._registered_at = now
+
+    def forget_registration(self) -> None:
+        """Redis was away: who knows what it has."""
+        self._registered_at = -_REGISTER_S
 
     @property
     def _read_s(self) -> float:

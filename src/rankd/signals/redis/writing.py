@@ -101,6 +101,7 @@ class Writing:
                 todo = await self._attempt(todo, deadline)
                 pause = _PAUSE_S * attempt
             except UnavailableError:
+                self._at.forget_registration()
                 pause = _AWAY_PAUSE_S
                 if time.monotonic() + 2 * pause >= deadline:
                     raise
