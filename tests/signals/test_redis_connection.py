@@ -254,7 +254,7 @@ async def test_declarations_are_there_again_after_a_loss() -> None:
         await _comes_back(store.connection)
         await store.write(prices(["a"], [1.0]))
         with server.client() as client:
-            assert len(client.hgetall(store.keys.schema)) == len(SCHEMA.entities)  # type: ignore[arg-type]
+            assert len(client.hgetall(store.keys.schema)) == 2 * len(SCHEMA.entities)  # type: ignore[arg-type]
         await store.close()
 
 

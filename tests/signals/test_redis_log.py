@@ -12,11 +12,14 @@ from signals.conftest import Place
 from signals.redis_oracle import plain_rows
 from signals.test_redis_store import NOW_MS, SCHEMA, all_rows, column, opened, prices, wipe
 
+from rankd.errors import StoreError
 from rankd.signals.redis.codec import Status
+from rankd.signals.redis.connection import open_connection
+from rankd.signals.redis.rows import RedisRows
 from rankd.signals.redis.store import RedisStore
 from rankd.signals.redis.writing import Commit
-from rankd.signals.store import WriteBatch
-from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.signals.store import ColumnValues, WriteBatch
+from rankd.types.schema import Element, Entity, Schema, Signal, SignalKind
 
 
 async def follow(store: RedisStore, positions: dict[tuple[str, int], bytes], rows: dict[str, float | None]) -> int:
@@ -98,26 +101,63 @@ async def test_changes_are_waited_for(place: Place) -> None:
     await other.close()
 
 
-async def test_rows_of_an_older_declaration(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def schema_with(**signals: Signal | None) -> Schema:
+    """SCHEMA with signals of item changed; None: removed."""
+    declared = {**SCHEMA.entities["item"].signals, **signals}
+    kept = {name: signal for name, signal in declared.items() if signal is not None}
+    return Schema({**SCHEMA.entities, "item": Entity("item", kept)})
+
+
+async def test_signals_are_removed_and_added(place: Place) -> None:
+    """What one machine does not know (any more) it carries along, until it is told to drop it."""
     old = await opened(place)
     await old.write(WriteBatch("item", ["a"], [column("price", [0], [1.0]), column("title", [0], ["t"])]))
-    signals = dict(SCHEMA.entities["item"].signals)
-    del signals["title"]
-    signals["vector"] = Signal("vector", SignalKind.EMBEDDING, 3)
-    schema = Schema({**SCHEMA.entities, "item": Entity("item", signals)})
+    schema = schema_with(title=None, size=Signal("size", SignalKind.I64))
     new = await opened(place, schema=schema)
     assert (await all_rows_of(new, ["a"]))["a"][1] == {"price": (NOW_MS, 1.0)}
+    sizes = ColumnValues("size", np.array([0]), np.array([7]), np.zeros(0, np.int64))
+    await new.write(WriteBatch("item", ["a"], [sizes]))
+    assert (await all_rows(old, ["a"]))["a"][1] == {"price": (NOW_MS, 1.0), "title": (NOW_MS, "t")}
+    again = await opened(place)
+    await again.write(prices(["a"], [2.0]))
+    assert (await all_rows_of(new, ["a"]))["a"][1] == {"price": (NOW_MS, 2.0), "size": (NOW_MS, 7)}
+    await new.rows.drop_undeclared()
+    await new.write(prices(["a"], [3.0]))
+    assert (await all_rows(again, ["a"]))["a"][1] == {"price": (NOW_MS, 3.0)}
+    assert (await all_rows_of(new, ["a"]))["a"][1] == {"price": (NOW_MS, 3.0), "size": (NOW_MS, 7)}
+    for store in (old, new, again):
+        await store.close()
+
+
+async def test_a_signal_of_another_type_is_refused(place: Place) -> None:
+    old = await opened(place)
+    await old.write(prices(["a"], [1.0]))
+    retyped = schema_with(vector=Signal("vector", SignalKind.EMBEDDING, 3, element=Element.F16))
+    with pytest.raises(StoreError, match=r"item\.vector is declared embedding\[3\], element f16, but .* `rankd schema"):
+        await opened(place, schema=retyped)
+    rows = RedisRows(retyped, place.options(), open_connection(place.options()))
+    await rows.drop_undeclared()
+    new = RedisStore(rows, old._clock, None)
     await new.write(prices(["b"], [2.0]))
-    await new.write(WriteBatch("item", ["a"], [column("stock", [0], [3])]))
-    assert (await all_rows_of(new, ["a"]))["a"][1] == {"price": (NOW_MS, 1.0), "stock": (NOW_MS, 3)}
-    assert (await all_rows(old, ["a", "b"]))["b"][1] == {"price": (NOW_MS, 2.0)}
-    with Redis.from_url(place.url) as client:
-        if not place.is_cluster:
-            client.delete(new.keys.schema)
-            third = await opened(place)
-            assert await all_rows(third, ["a"]) == {}
-            assert "of a layout that is not in" in caplog.text
-            await third.close()
+    assert (await all_rows_of(new, ["a", "b"]))["a"][1] == {"price": (NOW_MS, 1.0)}
+    with pytest.raises(StoreError, match=r"item\.vector"):
+        await opened(place)
+    await old.close()
+    await new.close()
+
+
+async def test_rows_whose_declaration_is_lost(single: Place, caplog: pytest.LogCaptureFixture) -> None:
+    old = await opened(single, schema=schema_with(size=Signal("size", SignalKind.I64)))
+    await old.write(prices(["a"], [1.0]))
+    with Redis.from_url(single.url) as client:
+        client.delete(old.keys.schema)
+    new = await opened(single)
+    assert await all_rows(new, ["a"]) == {}
+    assert "of a layout that is not in" in caplog.text
+    with Redis.from_url(single.url) as client:
+        client.hset(old.keys.schema, "item", "nonsense")
+    with pytest.raises(StoreError, match="is not of this rankd"):
+        await opened(single)
     await old.close()
     await new.close()
 

@@ -15,8 +15,9 @@ from rankd.errors import Reason, RequestError, StoreError, UnavailableError
 from rankd.signals.redis.codec import RowCodec, RowStates, Status
 from rankd.signals.redis.connection import Keyed, RedisConnection
 from rankd.signals.redis.keys import Keys
+from rankd.signals.redis.node import Command
 from rankd.signals.redis.options import RedisOptions
-from rankd.types.schema import Schema
+from rankd.types.schema import Element, Schema, Signal
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,22 +45,60 @@ class RedisRows:
         self.options = options
         self.connection = connection
         self.keys = Keys(options.prefix, options.shards)
-        self.codecs: Mapping[str, RowCodec] = {name: RowCodec.of(e) for name, e in schema.entities.items()}
+        self.codecs: dict[str, RowCodec] = {name: RowCodec.of(e) for name, e in schema.entities.items()}
         self._registered_at = -_REGISTER_S
         self._older: dict[str, dict[int, RowCodec]] = {name: {} for name in schema.entities}
 
     async def register(self) -> None:
         """Keeps the declarations that rows are packed under, before the first row is, and again and again: a Redis that
-        lost everything meanwhile has lost them, too."""
+        lost everything meanwhile has lost them, too.
+
+        What is declared there and not here (another machine is ahead, or a signal was removed) is carried along when
+        rows are written, until `drop_undeclared`. StoreError: a signal is kept there as another type.
+        """
         now = time.monotonic()
-        if now < self._registered_at + _REGISTER_S:
+        if now < self._registered_at + _REGISTER_S or not self.codecs:
             return
+        for name, kept in (await self.declarations()).items():
+            self.codecs[name] = self._with_kept(name, kept)
+        await self._declare()
+        self._registered_at = now
+
+    async def declarations(self) -> dict[str, RowCodec]:
+        """By entity, what rows in Redis may have: of entities that any were written of."""
+        names = list(self.schema.entities)
+        command: Command = ("HMGET", self.keys.schema, *names)
+        replies = await self.connection.run([(self.keys.schema, command)], self._read_s, is_repeatable=True)
+        values = good(replies[0])
+        try:
+            return {n: RowCodec.declared(v) for n, v in zip(names, values, strict=True) if v is not None}
+        except ValueError as error:
+            raise StoreError(f"{self.keys.schema.decode()} in Redis is not of this rankd: {error}") from error
+
+    def _with_kept(self, name: str, kept: RowCodec) -> RowCodec:
+        declared = {signal.name: signal for signal in RowCodec.of(self.schema.entities[name]).signals}
+        for signal in kept.signals:
+            here = declared.get(signal.name)
+            if here is not None and here.storing != signal.storing:
+                raise StoreError(
+                    f"signal {name}.{signal.name} is declared {_type_text(here)}, but stored values of it in Redis are "
+                    f"{_type_text(signal)}; `rankd schema migrate` drops them, or give the new signal another name"
+                )
+        codec = RowCodec(name, [*declared.values(), *(s for s in kept.signals if s.name not in declared)])
+        return self.codecs[name] if codec.fingerprint == self.codecs[name].fingerprint else codec
+
+    async def _declare(self) -> None:
         command: list[bytes | str] = ["HSET", self.keys.schema]
         for name, codec in self.codecs.items():
-            command += [_field(name, codec.fingerprint), codec.declaration]
-        if len(command) > 2:
-            good((await self.connection.run([(self.keys.schema, tuple(command))], self._read_s, is_repeatable=True))[0])
-        self._registered_at = now
+            command += [_field(name, codec.fingerprint), codec.declaration, name, codec.declaration]
+        good((await self.connection.run([(self.keys.schema, tuple(command))], self._read_s, is_repeatable=True))[0])
+
+    async def drop_undeclared(self) -> None:
+        """Of signals that are declared in Redis and not here, or otherwise, values are no longer read or carried along;
+        they go as their rows are written. For when every machine has the new declarations."""
+        self.codecs |= {name: RowCodec.of(entity) for name, entity in self.schema.entities.items()}
+        await self._declare()
+        self._registered_at = time.monotonic()
 
     def forget_registration(self) -> None:
         """Redis was away: who knows what it has."""
@@ -111,10 +150,15 @@ class RedisRows:
         return rows
 
     async def unpacked(
-        self, entity: str, values: Sequence[bytes | None], ids: Sequence[str] | None, timeout_s: float
+        self,
+        entity: str,
+        values: Sequence[bytes | None],
+        ids: Sequence[str] | None,
+        timeout_s: float,
+        codec: RowCodec | None = None,
     ) -> RowStates:
-        """Rows of packed values; damaged ones are reported and as good as missing."""
-        codec, older = self.codecs[entity], self._older[entity]
+        """Rows of packed values; damaged ones are reported and as good as missing. `codec`: what they are to be of."""
+        codec, older = codec or self.codecs[entity], self._older[entity]
         states = codec.unpack(values, ids, older)
         if np.any(states.status == Status.OTHER_LAYOUT):
             if await self._learn_layouts(entity, codec.unknown(values, older), timeout_s):
@@ -188,6 +232,13 @@ class RedisRows:
             if len(ids) * 2 >= most:
                 break
         return list(ids), f"{print_:x}.{which:x}.{place:x}"
+
+
+def _type_text(signal: Signal) -> str:
+    more = [f"half_life {signal.half_life_s:g} s"] if signal.half_life_s is not None else []
+    more += [f"bucket {signal.bucket_s:g} s"] if signal.bucket_s is not None else []
+    more += [f"element {signal.element.value}"] if signal.element is not Element.F32 else []
+    return ", ".join([signal.type_name, *more])
 
 
 def _field(entity: str, fingerprint: int) -> str:

@@ -8,6 +8,7 @@ What reads them for compiled code (tables, categories, columns) is beside it: si
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rankd.errors import StoreError
+from rankd.errors import StoreError, UnavailableError
 from rankd.signals.check import value_faults
 from rankd.signals.redis.changes import Change, ChangeLog, Place
 from rankd.signals.redis.codec import VALUE, RowCodec, RowStates, Status
@@ -56,9 +57,17 @@ async def open_redis_store(
     on_commit: OnCommit | None = None,
 ) -> RedisStore:
     """Opens signals in Redis. It is opened whether Redis answers or not: what needs it fails until it does. ValueError
-    for options that are none. `on_commit`: awaited with what a write or deletion did, before that returns."""
-    connection = open_connection(options)
-    return RedisStore(RedisRows(schema, options, connection), clock, on_commit)
+    for options that are none. StoreError: Redis answers, and has values of a signal that is declared otherwise, or is
+    no Cluster where there should be one. `on_commit`: awaited with what a write or deletion did, before that
+    returns."""
+    rows = RedisRows(schema, options, open_connection(options))
+    with contextlib.suppress(UnavailableError):  # before the first write it is tried again
+        try:
+            await rows.register()
+        except StoreError:
+            await rows.connection.close()
+            raise
+    return RedisStore(rows, clock, on_commit)
 
 
 class RedisStore:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from rankd.errors import StoreFullError, UnavailableError
-from rankd.signals.redis.codec import RowStates, Status
+from rankd.signals.redis.codec import RowCodec, RowStates, Status
 from rankd.signals.redis.connection import Keyed
 from rankd.signals.redis.merge import bury, merge
 from rankd.signals.redis.options import MOST_ROWS_PER_SCRIPT
@@ -147,17 +147,18 @@ class Writing:
 
     async def _attempt(self, todo: Sequence[_Chunk], deadline: float) -> list[_Chunk]:
         """One reading and writing of chunks; those that must be tried again."""
+        codec = self._at.codecs[self._entity]  # one for all of it: others may learn of new declarations meanwhile
         values, seen = await self._read(todo, deadline)
         was_done = [chunk for chunk in todo if chunk.mark and chunk.mark in seen[chunk.number]]
         todo = [chunk for chunk in todo if chunk not in was_done]
         if was_done:
-            await self._take_done(was_done, values, deadline)
+            await self._take_done(was_done, values, codec, deadline)
         ids = [id_ for chunk in todo for id_ in chunk.ids]
-        stored = await self._unpacked(ids, values, deadline)
+        stored = await self._unpacked(ids, values, codec, deadline)
         place = {id_: i for i, id_ in enumerate(ids)}
         repeated: list[int] = []
         if self._batch is None:
-            blank = self._at.codecs[self._entity].blank(ids)
+            blank = codec.blank(ids)
             rows, changed = bury(stored, blank, self._now_ms), np.arange(len(ids))
             late = np.zeros(len(ids), np.int64)
         else:
@@ -165,7 +166,8 @@ class Writing:
             places = np.array([place[self._batch.ids[row]] for row in taken.tolist()], np.int64)
             merged = merge(stored, self._batch, taken, places, self._now_ms)
             rows, changed, late = merged.rows, merged.changed, merged.late
-        again = await self._apply(todo, values, seen, rows.take(changed), deadline)
+        packed = codec.pack(rows := rows.take(changed))
+        again = await self._apply(todo, values, seen, rows, packed, deadline)
         done = [chunk for chunk in todo if chunk not in again]
         of_done = np.array([place[id_] for chunk in done for id_ in chunk.ids], np.int64)
         self.outcome.late_count += int(late[of_done].sum())
@@ -174,16 +176,20 @@ class Writing:
             self.outcome.deleted_count += int(np.count_nonzero(stored.status[of_done] == Status.LIVE))
         return again
 
-    async def _take_done(self, chunks: Sequence[_Chunk], values: Mapping[str, bytes | None], deadline: float) -> None:
+    async def _take_done(
+        self, chunks: Sequence[_Chunk], values: Mapping[str, bytes | None], codec: RowCodec, deadline: float
+    ) -> None:
         """Chunks that were applied: by an earlier call, or by this one, whose answer was lost."""
-        rows = await self._unpacked([id_ for chunk in chunks for id_ in chunk.ids], values, deadline)
+        rows = await self._unpacked([id_ for chunk in chunks for id_ in chunk.ids], values, codec, deadline)
         self.outcome.commits.append(Commit(self._entity, rows, {}))
         for chunk in chunks:
             if not chunk.was_sent:
                 self.outcome.repeated += chunk.rows
 
-    async def _unpacked(self, ids: list[str], values: Mapping[str, bytes | None], deadline: float) -> RowStates:
-        rows = await self._at.unpacked(self._entity, [values[id_] for id_ in ids], ids, _left(deadline))
+    async def _unpacked(
+        self, ids: list[str], values: Mapping[str, bytes | None], codec: RowCodec, deadline: float
+    ) -> RowStates:
+        rows = await self._at.unpacked(self._entity, [values[id_] for id_ in ids], ids, _left(deadline), codec)
         if np.any(rows.status == Status.WRONG_ID):
             raise UnavailableError("Redis answered with rows of other ids: they were not used")
         return rows
@@ -216,11 +222,11 @@ class Writing:
         values: Mapping[str, bytes | None],
         seen: Mapping[int, set[bytes]],
         changed: RowStates,
+        packed: Sequence[bytes],
         deadline: float,
     ) -> list[_Chunk]:
         """Writes changed rows; the chunks where somebody was faster."""
         at_id = {id_: i for i, id_ in enumerate(changed.ids)}
-        packed = self._at.codecs[self._entity].pack(changed)
         settings = self._settings(self._entity)
         commands: list[Keyed] = []
         sent: list[_Chunk] = []
