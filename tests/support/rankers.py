@@ -33,6 +33,7 @@ class HookedRanker:
 class _Hooked(Pending):
     def __init__(self, work: Callable[[], Ranked]) -> None:
         self.cost = 5e6
+        self.wanted = {}
         self.run = work  # type: ignore[method-assign]
 
 
