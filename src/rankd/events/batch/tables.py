@@ -1,0 +1,187 @@
+"""An event history as a table whose columns the expressions find: whatever the file's types, these.
+
+    event_id, type, user_id, visitor_id, session_id, item_id, query   text; NULL where empty
+    time                                                              milliseconds since 1970, a double
+    position, value                                                   double; NULL where not finite
+    property_number_NAME, property_text_NAME                          of the properties that are used
+    lookup_ENTITY.SIGNAL                                              what is stored of the event's own row
+
+Files are Parquet with those columns (`time` an integer or a timestamp); properties are columns `properties.NAME`, or a
+struct or map column `properties`. JSON lines are turned into such a file first (events.batch.history).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+
+from rankd.errors import ConfigError
+from rankd.events.batch.engines import Engine
+from rankd.events.batch.expression import compile_node, finite, lookup_column, property_column
+from rankd.events.declare import RowId, Update, lookups, own_id
+from rankd.events.nodes import Lookup, Node, Property, ValueType, walk
+from rankd.types.schema import Schema
+from rankd.types.text import query_key
+
+_TEXTS: Final = ("event_id", "type", "user_id", "visitor_id", "session_id", "item_id", "query")
+_NUMBERS: Final = ("position", "value")
+_REQUIRED: Final = ("event_id", "type", "time")
+
+Lookups = Mapping[str, ir.Table]
+"""By entity: a table with `id` and a column for each signal that is looked up."""
+
+
+def normalise(table: ir.Table, properties: Iterable[Property]) -> ir.Table:
+    """The events with the columns above. ConfigError if the file's columns are not those of events."""
+    names = set(table.columns)
+    for name in _REQUIRED:
+        if name not in names:
+            raise ConfigError(f'expected a column "{name}", got {", ".join(table.columns)[:200]}', "events")
+    columns: dict[str, Any] = {name: _text(table, name) for name in _TEXTS}
+    columns |= {name: _number(table, name) for name in _NUMBERS}
+    columns["time"] = _time(table["time"])
+    for each in properties:
+        columns[property_column(each.name, each.type)] = _property(table, each)
+    return table.select(**columns)
+
+
+def check(events: ir.Table) -> None:
+    """ConfigError if an event lacks what every event has."""
+    missing = events.aggregate(**{name: events[name].isnull().sum() for name in _REQUIRED}).to_pyarrow().to_pylist()[0]
+    for name, count in missing.items():
+        if count:
+            raise ConfigError(f"expected {name} for every event, got {count} without", "events")
+
+
+def _text(table: ir.Table, name: str) -> Any:
+    if name not in table.columns:
+        return ibis.null("string")
+    return table[name].cast("string").nullif("")
+
+
+def _number(table: ir.Table, name: str) -> Any:
+    if name not in table.columns:
+        return ibis.null("float64")
+    return finite(table[name].cast("float64"))
+
+
+def _time(column: Any) -> Any:
+    if column.type().is_timestamp():
+        return (column.truncate("s").epoch_seconds() * 1000 + column.millisecond()).cast("float64")
+    if column.type().is_numeric():
+        return column.cast("float64")
+    raise ConfigError(f"expected times as integers (ms since 1970) or timestamps, got {column.type()}", "events.time")
+
+
+def _property(table: ir.Table, wanted: Property) -> Any:
+    if property_column(wanted.name, wanted.type) in table.columns:
+        return table[property_column(wanted.name, wanted.type)]
+    column = _property_column(table, wanted.name)
+    is_number = wanted.type is ValueType.NUMBER
+    if column is None:
+        return ibis.null("float64" if is_number else "string")
+    kind = column.type()
+    if is_number:
+        if kind.is_boolean():
+            return column.cast("int64").cast("float64")
+        return finite(column.cast("float64")) if kind.is_numeric() else ibis.null("float64")
+    return column.nullif("") if kind.is_string() else ibis.null("string")
+
+
+def _property_column(table: ir.Table, name: str) -> Any:
+    flat = f"properties.{name}"
+    if flat in table.columns:
+        return table[flat]
+    if "properties" not in table.columns:
+        return None
+    column = table["properties"]
+    if column.type().is_struct():
+        return column[name] if name in column.type().names else None
+    if column.type().is_map():
+        return column.get(name)
+    raise ConfigError(f"expected a struct or a map, got {column.type()}", "events.properties")
+
+
+def used_properties(updates: Iterable[Update]) -> list[Property]:
+    """The distinct properties that expressions read."""
+    nodes = [node for update in updates for root in update.expressions for node in walk(root)]
+    return list(dict.fromkeys(node for node in nodes if isinstance(node, Property)))
+
+
+class Joiner:
+    """Adds what expressions look up, and makes the ids of rows."""
+
+    def __init__(self, engine: Engine, schema: Schema, rows: Lookups) -> None:
+        self._engine = engine
+        self._schema = schema
+        self._rows = rows
+
+    def with_lookups(self, events: ir.Table, expressions: Iterable[Node]) -> ir.Table:
+        """`events` with a column for each signal that the expressions look up. ConfigError without its rows."""
+
+        def own(entity: str) -> RowId | None:
+            return own_id(self._schema, self._schema.entities[entity])
+
+        wanted: dict[Lookup, None] = dict.fromkeys(lookups(list(expressions), own))
+        # What a row's id itself looks up comes after it: joined first.
+        for each in reversed(wanted):
+            events = self._join(events, each, own(each.entity))
+        return events
+
+    def _join(self, events: ir.Table, wanted: Lookup, row_id: RowId | None) -> ir.Table:
+        rows = self._rows.get(wanted.entity)
+        if rows is None or wanted.signal not in rows.columns or row_id is None:
+            raise ConfigError(
+                f"an expression reads {wanted.entity}.{wanted.signal}: expected --rows {wanted.entity}=FILE with a "
+                f'column "{wanted.signal}", got none',
+                "--rows",
+            )
+        name = lookup_column(wanted.entity, wanted.signal)
+        keyed = self.with_id(events, row_id, "lookup_id")
+        found = rows.select(found_id=rows["id"].cast("string"), **{name: _stored(rows[wanted.signal], wanted.type)})
+        found = found.distinct(on="found_id", keep="first")
+        return keyed.left_join(found, keyed["lookup_id"] == found["found_id"]).drop("lookup_id", "found_id")
+
+    def with_id(self, events: ir.Table, row_id: RowId, name: str) -> ir.Table:
+        """`events` with the ids of their rows; NULL: none."""
+        parts = []
+        for number, (node, is_query) in enumerate(zip(row_id.parts, row_id.is_query, strict=True)):
+            part = f"part_{number}"
+            events = events.mutate(**{part: compile_node(node, events)})
+            events = self._keyed(events, part) if is_query else events
+            parts.append(part)
+        return events.mutate(**{name: self._joined(events, parts)}).drop(*parts)
+
+    def _keyed(self, events: ir.Table, name: str) -> ir.Table:
+        """Queries' texts as their keys: made by the same function as everywhere, on the distinct ones."""
+        distinct = events.select(text=events[name]).filter(ibis._["text"].notnull()).distinct().to_pyarrow()
+        texts = distinct["text"].to_pylist()
+        keys = pa.table({"text": pa.array(texts, pa.string()), "key": pa.array(map(query_key, texts), pa.string())})
+        found = self._engine.upload(keys)
+        joined = events.left_join(found, events[name] == found["text"])
+        return joined.mutate(**{name: joined["key"].nullif("")}).drop("text", "key")
+
+    def _joined(self, events: ir.Table, parts: list[str]) -> Any:
+        whole: Any = events[parts[-1]]
+        for part in reversed(parts[:-1]):
+            text = events[part]
+            whole = self._engine.byte_count(text).cast("string") + ibis.literal(":") + text + ibis.literal("/") + whole
+        return whole
+
+
+def _stored(column: Any, kind: ValueType) -> Any:
+    match kind:
+        case ValueType.TEXT:
+            return column.cast("string").nullif("")
+        case ValueType.TIME:
+            return _time(column)
+        case ValueType.SET:
+            return column.cast("array<string>")
+        case ValueType.CONDITION:
+            return column.cast("boolean")
+        case _:
+            return finite(column.cast("float64"))
