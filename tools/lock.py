@@ -26,7 +26,7 @@ from requirements import requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "constraints.txt"
-SETS = ["build", "run", "train", "parquet", "test", "house", "bench", "peers", "serving-peers"]
+SETS = ["build", "run", "train", "parquet", "history", "spark", "test", "house", "bench", "peers", "serving-peers"]
 PYTHONS = ["python3.11", "python3.12", "python3.13"]
 HEADER = """\
 # Written by `make lock` (tools/lock.py); do not edit. One version of everything rankd is built,
@@ -53,7 +53,8 @@ def resolve(python: str, constraints: dict[str, str]) -> dict[str, str]:
             "-qq",
             "--dry-run",
         ]
-        command += ["--ignore-installed", "--only-binary=:all:", "--report", str(report)]
+        # pyspark comes as a source distribution only.
+        command += ["--ignore-installed", "--only-binary=:all:", "--no-binary=pyspark", "--report", str(report)]
         command += ["--requirement", str(wanted), "--constraint", str(pins)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         installed = json.loads(report.read_text(encoding="utf-8"))["install"]

@@ -69,7 +69,7 @@ def command(
     EVENTS are Parquet or JSONL files as `rankd ingest` takes them. The same declarations that follow events as they
     come are run over all of them at once, by DuckDB on this machine or by Spark, and come to the same
     values. Of each entity a Parquet file is written: `id`, and for each signal its state and time. Needs
-    pip install 'rankd[build]', and for Spark 'rankd[spark]' and Java.
+    pip install 'rankd[history]', and for Spark 'rankd[spark]' and Java.
 
     \b
     Examples:
@@ -80,7 +80,7 @@ def command(
     try:
         import ibis  # noqa: F401
     except ImportError:
-        raise CommandError("this needs Ibis and DuckDB: pip install 'rankd[build]'", ExitCode.FAILED) from None
+        raise CommandError("this needs Ibis and DuckDB: pip install 'rankd[history]'", ExitCode.FAILED) from None
     from rankd.events.batch.build import build
     from rankd.events.batch.engines import open_engine
     from rankd.events.batch.tables import used_properties
