@@ -52,8 +52,8 @@ SCHEMA = Schema(
 )
 COUNTS = """
     SELECT 'u' || userId, genre, count(*), count(*) FILTER (rating >= 4), sum(rating)
-    FROM read_csv('{ratings}') JOIN (SELECT movieId, unnest(string_split(genres, '|')) AS genre FROM read_csv('{movies}'))
-    USING (movieId) GROUP BY ALL
+    FROM read_csv('{ratings}') JOIN
+    (SELECT movieId, unnest(string_split(genres, '|')) AS genre FROM read_csv('{movies}')) USING (movieId) GROUP BY ALL
 """
 TAGS = ("rated", "liked", "stars")
 Affinities = dict[str, dict[str, dict[str, float]]]
