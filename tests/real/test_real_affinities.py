@@ -50,10 +50,13 @@ SCHEMA = Schema(
         )
     }
 )
-COUNTS = """
+RATINGS = "(SELECT * FROM read_csv('{ratings}') WHERE try_cast(timestamp AS BIGINT) IS NOT NULL)"
+"""One line of the file is damaged: its time is text."""
+COUNTS = f"""
     SELECT 'u' || userId, genre, count(*), count(*) FILTER (rating >= 4), sum(rating)
-    FROM read_csv('{ratings}') JOIN
-    (SELECT movieId, unnest(string_split(genres, '|')) AS genre FROM read_csv('{movies}')) USING (movieId) GROUP BY ALL
+    FROM {RATINGS} JOIN
+    (SELECT movieId, unnest(string_split(genres, '|')) AS genre FROM read_csv('{{movies}}')) USING (movieId)
+    GROUP BY ALL
 """
 TAGS = ("rated", "liked", "stars")
 Affinities = dict[str, dict[str, dict[str, float]]]
@@ -79,9 +82,9 @@ def write_files(tmp_path: Path, ratings: Path, movies: Path) -> tuple[Path, Path
     """Events and items as Parquet."""
     events, items = tmp_path / "events.parquet", tmp_path / "items.parquet"
     duckdb.sql(
-        f"""COPY (SELECT userId || '-' || movieId AS event_id, 'rating' AS type, timestamp * 1000 AS time,
-        'u' || userId AS user_id, 'm' || movieId AS item_id, rating::DOUBLE AS value FROM read_csv('{ratings}'))
-        TO '{events}' (FORMAT parquet)"""
+        f"""COPY (SELECT userId || '-' || movieId AS event_id, 'rating' AS type, timestamp::BIGINT * 1000 AS time,
+        'u' || userId AS user_id, 'm' || movieId AS item_id, rating::DOUBLE AS value
+        FROM {RATINGS.format(ratings=ratings)}) TO '{events}' (FORMAT parquet)"""
     )
     duckdb.sql(
         f"""COPY (SELECT 'm' || movieId AS id, string_split(genres, '|') AS genres FROM read_csv('{movies}'))
@@ -98,7 +101,7 @@ async def test_affinities_by_genre(tmp_path: Path) -> None:
     ratings, movies = unpacked(folder, tmp_path), folder / "movies.csv"
     events, items = write_files(tmp_path, ratings, movies)
     expected = plain_affinities(ratings, movies)
-    assert sum(sum(genres.values()) for genres in expected["rated"].values()) == 274_480
+    assert pq.read_metadata(events).num_rows == 100_835
     with open_engine("duckdb") as engine:
         build(engine, SCHEMA, [events], {"item": [items]}, tmp_path / "out")
     found: Affinities = {name: {} for name in TAGS}
