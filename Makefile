@@ -19,7 +19,7 @@ COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kerne
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
 
-.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact fuzz-wire real bench-path overload bench-growth flamegraph bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
+.PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact fuzz-wire real bench-path overload bench-growth bench-signals flamegraph bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -71,6 +71,9 @@ overload: setup-dev $(VENV)/.bench ## 2, 5 and 10 times capacity; restarts, kill
 
 bench-growth: setup-dev $(VENV)/.bench ## how a call's CPU grows with candidates, signals, trees and workers, as plots
 	@$(PY) load_tests/bench_growth.py $(BENCH_ARGS)
+
+bench-signals: setup-dev $(VENV)/.bench ## the store beside SQLite and LMDB, and signals shared through Redis
+	@$(PY) load_tests/bench_signals.py $(BENCH_ARGS)
 
 flamegraph: setup-dev $(VENV)/.bench ## where a Rank's time goes, as pictures
 	@PATH=$(VENV)/bin:$$PATH $(PY) load_tests/flamegraph.py $(BENCH_ARGS)

@@ -1,131 +1,193 @@
-"""The embedded store alone: rows written and read a second, bytes a row, seconds to open again, with its tables and
-without.
+"""What the store of signals does in a second, and what sharing it through Redis costs.
 
-    python load_tests/bench_signals.py [--rows 100000]
+    make bench-signals                                        # tables, then one line of JSON; some ten minutes
+    make bench-signals BENCH_ARGS="--quick"                   # little of everything: shows that it works
+    make bench-signals BENCH_ARGS="--only writes"             # one part
+    make bench-signals BENCH_ARGS="--write docs"              # and into the documents
 
-One core, one event loop; 20 signals an item. The last line is JSON.
+Whatever is compared runs in turns, round by round, in one run; reported are medians over the rounds, and medians of the
+rounds' ratios. Files are in the folder for temporary files: TMPDIR says which disk is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import shutil
+import sys
 import tempfile
-import time
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
+from bench import processes, report
+from bench.report import Table
+from rich.console import Console
+from store import fetch, lost, resync, writes
+from store.effort import QUICK, Effort
+from store.fetch import FetchResult
+from store.lost import LostResult
+from store.resync import LagResult, MemoryResult, ResyncResult
+from store.writes import WriteResult
 
-from rankd.signals.backing import TABLES_NAME
-from rankd.signals.embedded import EmbeddedStore, open_embedded
-from rankd.signals.store import ColumnValues, SetValues, Values, WriteBatch
-from rankd.signals.values import NO_ROWS
-from rankd.types.schema import Entity, Schema, Signal, SignalKind
-
-KINDS = (
-    [SignalKind.F32] * 10
-    + [SignalKind.I64] * 2
-    + [SignalKind.TIMESTAMP, SignalKind.BOOL]
-    + [SignalKind.CATEGORY] * 3
-    + [SignalKind.STRING, SignalKind.SET, SignalKind.EMBEDDING]
-)
-SIGNALS = [Signal(f"s{i}", kind, 16 if kind is SignalKind.EMBEDDING else 0) for i, kind in enumerate(KINDS)]
-SCHEMA = Schema({"item": Entity("item", {signal.name: signal for signal in SIGNALS})})
-BATCH_ROWS = 10_000
+PARTS = ("writes", "fetch", "resync", "memory", "lag", "lost")
 
 
-def values_of(signal: Signal, count: int, generator: np.random.Generator) -> Values:
-    """Random values of a signal's kind."""
-    match signal.kind:
-        case SignalKind.F32:
-            return generator.random(count, np.float32)
-        case SignalKind.I64 | SignalKind.TIMESTAMP:
-            return generator.integers(0, 10**12, count)
-        case SignalKind.BOOL:
-            return generator.random(count) < 0.5
-        case SignalKind.SET:
-            members = [f"tag{i}" for i in generator.integers(0, 500, 3 * count)]
-            return SetValues(members, np.full(count, 3))
-        case SignalKind.EMBEDDING:
-            return generator.random((count, 16), np.float32)
-        case SignalKind.CATEGORY:
-            return [f"category{i}" for i in generator.integers(0, 500, count)]
-        case _:
-            return [f"A product's title {i}" for i in generator.integers(0, 10**6, count)]
+class Results:
+    """What was measured; None or empty: that part was not run."""
+
+    def __init__(self) -> None:
+        self.writes: list[WriteResult] = []
+        self.fetch: FetchResult | None = None
+        self.resync: ResyncResult | None = None
+        self.memory: MemoryResult | None = None
+        self.lag: LagResult | None = None
+        self.lost: list[LostResult] = []
+
+    def tables(self) -> list[Table]:
+        """One of each part that was run."""
+        found = []
+        if self.writes:
+            found.append(writes_table(self.writes))
+        if self.fetch is not None:
+            found.append(fetch_table(self.fetch))
+        if self.resync is not None or self.memory is not None or self.lag is not None:
+            found.append(shared_table(self.resync, self.memory, self.lag))
+        if self.lost:
+            found.append(lost_table(self.lost))
+        return found
+
+    def line(self, quick: bool) -> dict[str, object]:
+        """The last line. What was not run is null."""
+        best = max(self.writes, key=lambda r: r.rankd) if self.writes else None
+        found: dict[str, object] = {
+            "bench": "signals",
+            "write_rows_per_s": best and round(best.rankd),
+            "write_vs_sqlite": best and round(best.over_sqlite, 2),
+            "write_vs_lmdb": best and round(best.over_lmdb, 2),
+            "redis_fetch_ratio": self.fetch and round(self.fetch.ratio, 2),
+            "resync_items_per_s": self.resync and round(self.resync.items_per_s),
+            "replica_p99_ms": self.lag and round(self.lag.p99_ms, 1),
+            "users_gib_per_million": self.memory and round(self.memory.gib_per_million, 3),
+            "redis_lost_failed": sum(r.failed for r in self.lost) if self.lost else None,
+            "redis_back_s": round(max(r.back_s for r in self.lost), 2) if self.lost else None,
+            "quick": quick,
+            "machine": report.machine(),
+        }
+        parts = {name: getattr(self, name) for name in PARTS}
+        found["details"] = {
+            name: [asdict(one) for one in part] if isinstance(part, list) else part and asdict(part)
+            for name, part in parts.items()
+        }
+        return found
 
 
-def batches(rows: int) -> list[WriteBatch]:
-    """Batches of at most BATCH_ROWS rows with all signals."""
-    generator = np.random.default_rng(0)
-    found = []
-    for start in range(0, rows, BATCH_ROWS):
-        count = min(BATCH_ROWS, rows - start)
-        positions = np.arange(count)
-        columns = [ColumnValues(s.name, positions, values_of(s, count, generator), NO_ROWS) for s in SIGNALS]
-        found.append(WriteBatch("item", [f"product-{i:08d}" for i in range(start, start + count)], columns))
-    return found
+def writes_table(results: list[WriteResult]) -> Table:
+    """rankd beside SQLite and LMDB."""
+    head = ["batches on their way", "rankd", "SQLite", "times SQLite", "LMDB", "times LMDB", "the bytes alone"]
+    rows = [
+        [
+            str(r.in_flight), f"{r.rankd:,.0f} rows/s", f"{r.sqlite:,.0f}", f"{r.over_sqlite:.2f}", f"{r.lmdb:,.0f}",
+            f"{r.over_lmdb:.2f}", f"{r.raw_file:,.0f}",
+        ]
+        for r in results
+    ]  # fmt: skip
+    title = f"Durable writes, batches of {writes.BATCH_ROWS:,} rows × {writes.SIGNALS} f32"
+    note = (
+        "SQLite: a column a signal, upserts of Python tuples, WAL, synchronous=FULL. LMDB: a packed value a row, put as it is. "
+        "Both commit as many rows at once as are on their way. The bytes alone: appended to a file, fdatasync."
+    )
+    return Table(title, head, rows, note)
 
 
-async def write_rate(store: EmbeddedStore, writes: list[WriteBatch]) -> float:
-    """Rows a second."""
-    started = time.perf_counter()
-    for batch in writes:
-        await store.write(batch)
-    return sum(len(batch.ids) for batch in writes) / (time.perf_counter() - started)
+def fetch_table(r: FetchResult) -> Table:
+    """A Rank with and without the fetch."""
+    head = [
+        "Rank, user fetched",
+        "user in tables",
+        "added",
+        "bare hiredis GET",
+        "ratio",
+        "added CPU",
+        "commands a Rank",
+    ]
+    row = [
+        f"{r.with_fetch_us:,.0f} µs", f"{r.without_us:,.0f} µs", f"{r.added_us:,.0f} µs", f"{r.bare_us:,.0f} µs",
+        f"{r.ratio:.2f}", f"{r.added_cpu_us:,.0f} µs", f"{r.round_trips:.2f}",
+    ]  # fmt: skip
+    note = f"{fetch.CANDIDATES} candidates; the user's value has {r.value_bytes} bytes; no cache; one caller."
+    return Table("What fetching a user from Redis adds to a Rank's wait", head, [row], note)
 
 
-async def read_us(store: EmbeddedStore, rows: int) -> float:
-    """Median microseconds to read 1,000 random ids with all signals."""
-    ids = [f"product-{i:08d}" for i in np.random.default_rng(1).integers(0, rows, 1000)]
-    names = [signal.name for signal in SIGNALS]
-    times = []
-    for _ in range(300):
-        started = time.perf_counter()
-        await store.read("item", ids, names, 0.0)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times)) * 1e6
+def shared_table(full: ResyncResult | None, memory: MemoryResult | None, lag: LagResult | None) -> Table:
+    """Resync, memory and lag."""
+    rows = []
+    if full is not None:
+        rows.append([
+            f"full resync of {full.items:,} items, start of all processes included",
+            f"{full.items_per_s:,.0f} items/s ({full.seconds:.1f} s; {full.empty_s:.1f} s without any)",
+        ])  # fmt: skip
+    if memory is not None:
+        figure = f"{memory.gib_per_million:.3f} GiB a million ({memory.bytes_per_user:.0f} bytes each)"
+        rows.append([f"{memory.users:,} users with 20 signals in Redis", figure])
+    if lag is not None:
+        load = f"{lag.rank_rate:,.0f} Ranks/s there, {lag.write_rate:,.0f} rows/s written beside"
+        rows.append([
+            f"a change until another machine shows it ({load})",
+            f"median {lag.p50_ms:.1f} ms, p99 {lag.p99_ms:.1f} ms of {lag.changes}; from the acknowledgement "
+            f"p99 {lag.from_acknowledgement_p99_ms:.1f} ms",
+        ])  # fmt: skip
+    return Table("Signals shared through Redis", ["what", "figure"], rows)
 
 
-def disk_bytes(directory: str) -> int:
-    """What the files of the journal hold."""
-    return sum(path.stat().st_size for path in Path(directory).iterdir() if path.is_file())
+def lost_table(results: list[LostResult]) -> Table:
+    """Redis away."""
+    head = ["Redis", "calls", "failed", "degraded", "complete again after", "p99 before", "p99 while away"]
+    rows = [
+        [
+            r.fault, f"{r.calls:,}", str(r.failed), f"{r.degraded:,}", f"{r.back_s:.2f} s", f"{r.p99_before_ms:.1f} ms",
+            f"{r.p99_away_ms:.1f} ms",
+        ]
+        for r in results
+    ]  # fmt: skip
+    return Table(f"Redis lost for {lost.AWAY_S:g} s under load", head, rows)
 
 
-async def measure(rows: int) -> dict[str, float]:
-    """All figures, by name with the unit last."""
-    writes = batches(rows)
-    memory = await open_embedded(SCHEMA, None, rows)
-    figures = {
-        "write_memory_rows_per_s": await write_rate(memory, writes),
-        "read_1000x20_us": await read_us(memory, rows),
-    }
-    figures["memory_per_row_bytes"] = memory.memory_bytes / rows
-    with tempfile.TemporaryDirectory() as directory:
-        durable = await open_embedded(SCHEMA, Path(directory), rows)
-        figures["write_durable_rows_per_s"] = await write_rate(durable, writes)
-        await durable.close()
-        figures["disk_per_row_bytes"] = disk_bytes(directory) / rows
-        started = time.perf_counter()
-        await (await open_embedded(SCHEMA, Path(directory), rows)).close()
-        figures["open_s"] = time.perf_counter() - started
-        shutil.rmtree(Path(directory) / TABLES_NAME)
-        started = time.perf_counter()
-        await (await open_embedded(SCHEMA, Path(directory), rows)).close()
-        figures["open_anew_s"] = time.perf_counter() - started
-    return figures
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000)
-    rows = parser.parse_args().rows
-    figures = asyncio.run(measure(rows))
-    for name, figure in figures.items():
-        print(f"{name:26} {figure:12,.1f}")
-    print(json.dumps({"bench": "signals", "rows": rows, **{name: round(f, 1) for name, f in figures.items()}}))
+def main() -> int:
+    """Runs it all and prints the results."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="little of everything: only shows that it works")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts")
+    parser.add_argument("--write", nargs="+", type=Path, default=[], metavar="FOLDER", help="documents to update")
+    arguments = parser.parse_args()
+    effort = QUICK if arguments.quick else Effort()
+    console = Console(width=140) if not sys.stdout.isatty() else Console()
+    server_core, caller_core = processes.cores()
+    results = Results()
+    say = console.print
+    with tempfile.TemporaryDirectory(prefix="rankd-signals-bench-") as name:
+        folder = Path(name)
+        if "writes" in arguments.only:
+            results.writes = writes.measure(folder, effort, say)
+        if "fetch" in arguments.only:
+            with processes.on_core(caller_core):
+                results.fetch = fetch.measure(folder, effort, server_core, say)
+        if "resync" in arguments.only:
+            results.resync = resync.measure_resync(folder, effort, say)
+        if "memory" in arguments.only:
+            results.memory = resync.measure_memory(folder, effort, say)
+        if "lag" in arguments.only:
+            results.lag = resync.measure_lag(folder, effort, caller_core, say)
+        if "lost" in arguments.only:
+            results.lost = lost.measure(folder, effort, caller_core, say)
+    tables = results.tables()
+    for table in tables:
+        table.show(console)
+    console.print(report.machine_line())
+    for place in arguments.write:
+        text = "\n\n".join([f"Measured on: {report.machine_line()}.", *[table.markdown() for table in tables]])
+        report.write_section(place / "performance.md", "bench-signals", text)
+    print(json.dumps(results.line(arguments.quick), ensure_ascii=False))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
