@@ -92,8 +92,8 @@ def writes_table(results: list[WriteResult]) -> Table:
     ]  # fmt: skip
     title = f"Durable writes, batches of {writes.BATCH_ROWS:,} rows × {writes.SIGNALS} f32"
     note = (
-        "SQLite: a column a signal, upserts of Python tuples, WAL, synchronous=FULL. LMDB: a packed value a row, put as it is. "
-        "Both commit as many rows at once as are on their way. The bytes alone: appended to a file, fdatasync."
+        "SQLite: a column a signal, upserts of Python tuples, WAL, synchronous=FULL. LMDB: a packed value a row, put "
+        "as it is. Both commit as many rows at once as are on their way. The bytes alone: appended to a file, fdatasync."
     )
     return Table(title, head, rows, note)
 

@@ -1,8 +1,8 @@
-"""What fetching a user from Redis adds to a Rank, beside a bare hiredis pipeline that gets the same bytes.
+"""What fetching a user from Redis adds to a Rank, beside a bare hiredis pipeline for the same bytes.
 
-Two servers with the same profile on one Redis: one fetches the user for each call (no cache), the other has users in its
-tables. What the fetch adds is the difference of their waits, round by round. The bare pipeline is a blocking socket, hiredis
-to pack and parse, nothing else; it gets the same value.
+Two servers with the same profile on one Redis: one fetches the user for each call (no cache), the other has users in
+its tables. What the fetch adds is the difference of their waits, round by round. The bare pipeline is a blocking
+socket, hiredis to pack and parse, nothing else; it gets the same value.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def measure(folder: Path, effort: Effort, core: int | None, say: Callable[[str],
             blocks[name] = Block(caller, requests, 0.3)
             blocks[name].calls = effort.fetch_calls
         with redis.Redis(port=store.port) as client:
-            keys = [key for key in client.scan_iter(match="rk:{user.*", count=10_000)][:USERS]
+            keys = list(client.scan_iter(match="rk:{user.*", count=10_000))[:USERS]
             value_bytes = statistics.median(len(value) for value in client.mget(keys[:1]))
         bare = BarePipeline(store.port)
         stack.callback(bare.close)

@@ -1,7 +1,7 @@
-"""Durable writes of batches: rankd's embedded store beside SQLite and LMDB, used directly and told to be as durable.
+"""Durable writes of batches: rankd's embedded store beside SQLite and LMDB, used directly and as durable.
 
-Every batch is 1,000 rows of 20 f32 signals, and is acknowledged after its bytes are on the disk. With several batches on
-their way a store may put them on the disk together: SQLite and LMDB are given as many rows a transaction then.
+Every batch is 1,000 rows of 20 f32 signals, and is acknowledged after its bytes are on the disk. With several batches
+on their way a store may put them on the disk together: SQLite and LMDB are given as many rows a transaction then.
 """
 
 from __future__ import annotations
@@ -102,11 +102,9 @@ def write_sqlite(folder: Path, rows: Sequence[Rows], in_flight: int) -> float:
     database.execute(f"CREATE TABLE item (id TEXT PRIMARY KEY, {', '.join(f'{n} REAL' for n in NAMES)}) WITHOUT ROWID")
     updates = ", ".join(f"{name}=excluded.{name}" for name in NAMES)
     marks = ", ".join("?" * (SIGNALS + 1))
-    upsert = f"INSERT INTO item VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {updates}"  # noqa: S608
-    groups = [
-        [(id_, *values) for ids, matrix in rows[at : at + in_flight] for id_, values in zip(ids, matrix.tolist(), strict=True)]
-        for at in range(0, len(rows), in_flight)
-    ]  # fmt: skip
+    upsert = f"INSERT INTO item VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {updates}"
+    tuples = [[(id_, *values) for id_, values in zip(ids, matrix.tolist(), strict=True)] for ids, matrix in rows]
+    groups = [[row for part in tuples[at : at + in_flight] for row in part] for at in range(0, len(rows), in_flight)]
     started = time.perf_counter()
     for group in groups:
         database.execute("BEGIN IMMEDIATE")
@@ -120,10 +118,8 @@ def write_sqlite(folder: Path, rows: Sequence[Rows], in_flight: int) -> float:
 def write_lmdb(folder: Path, rows: Sequence[Rows], in_flight: int) -> float:
     """One packed value a row; synced at each commit."""
     environment = lmdb.open(str(folder / "rows.lmdb"), map_size=MAP_BYTES, sync=True, metasync=True)
-    groups = [
-        [(id_.encode(), one.tobytes()) for ids, matrix in rows[at : at + in_flight] for id_, one in zip(ids, matrix, strict=True)]
-        for at in range(0, len(rows), in_flight)
-    ]  # fmt: skip
+    pairs = [[(id_.encode(), one.tobytes()) for id_, one in zip(ids, matrix, strict=True)] for ids, matrix in rows]
+    groups = [[pair for part in pairs[at : at + in_flight] for pair in part] for at in range(0, len(rows), in_flight)]
     started = time.perf_counter()
     for group in groups:
         with environment.begin(write=True) as transaction:
@@ -136,10 +132,8 @@ def write_lmdb(folder: Path, rows: Sequence[Rows], in_flight: int) -> float:
 
 def write_raw(folder: Path, rows: Sequence[Rows], in_flight: int) -> float:
     """The values and ids appended to a file."""
-    groups = [
-        b"".join(part for ids, matrix in rows[at : at + in_flight] for part in ("\0".join(ids).encode(), matrix.tobytes()))
-        for at in range(0, len(rows), in_flight)
-    ]  # fmt: skip
+    parts = ["\0".join(ids).encode() + matrix.tobytes() for ids, matrix in rows]
+    groups = [b"".join(parts[at : at + in_flight]) for at in range(0, len(parts), in_flight)]
     file = os.open(folder / "rows.raw", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     started = time.perf_counter()
     for group in groups:
