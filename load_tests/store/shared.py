@@ -11,9 +11,9 @@ import numpy as np
 import redis
 from bench import shop
 from bench.processes import Running
-from rankd.signals.redis.store import open_redis_store
 
 from rankd.signals.redis.options import RedisOptions
+from rankd.signals.redis.store import open_redis_store
 from rankd.signals.store import ColumnValues, Values, WriteBatch
 from rankd.signals.values import NO_ROWS
 from rankd.types.schema import Schema

@@ -267,7 +267,7 @@ class ReplicatedStore:
             if isinstance(self._holder, RuntimeDirectory):
                 self._tables.tables.close()
             else:
-                close_cleanly(self._tables.tables)
+                close_cleanly(self._tables.tables.all_tables)
         except OSError as error:
             _LOG.warning("the signal tables could not be put on the disk; they will be made anew: %s", error)
         finally:

@@ -21,6 +21,5 @@ def stage(
 ) -> StagedRows:
     """Holds room for rows that are live and distinct, which replace what the table has. Errors of TableWriter.stage."""
     columns = rows.to_columns(rows.columns)
-    times = {column.signal: column.times_ms for column in columns if column.times_ms is not None}
-    cells = encode(layout, columns, categories, times)
+    cells = encode(layout, columns, categories)
     return table.stage(rows.ids, cells, rows.latest_ms, versions)
