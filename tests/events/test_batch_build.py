@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from signals.conformance import rows_batch
-from support.event_world import SCHEMA, batch_of, message
+from support.event_world import SCHEMA, message
 
 from rankd.errors import ConfigError
 from rankd.events.batch.build import build
 from rankd.events.batch.engines import EngineName, open_engine
 from rankd.events.batch.results import read_batches
 from rankd.events.declare import compile_sources
+from rankd.events.model import from_messages
 from rankd.events.stream import EventWriter
 from rankd.signals.embedded import open_embedded
 from rankd.signals.store import SignalStore
@@ -98,7 +99,9 @@ async def stream(events: list[dict[str, Any]], seed: int) -> SignalStore:
     while order:
         size = random.randint(1, 200)
         batch, order = order[:size], order[size:]
-        applied = await writer.apply(batch_of(*map(sent, batch)), NOW_MS / 1000)
+        taken, faults, _ = from_messages([sent(event) for event in batch], NOW_MS, 512)
+        assert not faults
+        applied = await writer.apply(taken, NOW_MS / 1000)
         assert not applied.faults
     return store
 

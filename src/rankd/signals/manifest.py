@@ -34,7 +34,7 @@ class Manifest:
             indent=1,
             sort_keys=True,
         ).encode()
-        replace_file(directory / NAME, f"{_FIRST_LINE} {_FORMAT} {zlib.crc32(body):08x}\n".encode() + body)
+        replace_file(directory / NAME, f"{_FIRST_LINE} {_FORMAT} {_checksum(body)}\n".encode() + body)
 
     @classmethod
     def read(cls, directory: Path) -> Manifest | None:
@@ -49,7 +49,7 @@ class Manifest:
         head, _, body = content.partition(b"\n")
         try:
             name, format_, checksum = head.decode().rsplit(" ", 2)
-            if name != _FIRST_LINE or int(checksum, 16) != zlib.crc32(body):
+            if name != _FIRST_LINE or checksum != _checksum(body):
                 raise ValueError
         except ValueError:
             raise StoreError(
@@ -59,6 +59,11 @@ class Manifest:
             raise StoreError(f"{path} is of format {format_}; this rankd reads format {_FORMAT}")
         document = json.loads(body)
         return cls(document["schema"], document["snapshot"], tuple(document["logs"]), document["set_id"])
+
+
+def _checksum(body: bytes) -> str:
+    """Compared as it is written: a digit of another case is damage, too."""
+    return f"{zlib.crc32(body):08x}"
 
 
 def log_path(directory: Path, after: int) -> Path:
