@@ -93,7 +93,7 @@ def writes_table(results: list[WriteResult]) -> Table:
     title = f"Durable writes, batches of {writes.BATCH_ROWS:,} rows × {writes.SIGNALS} f32"
     note = (
         "SQLite: a column a signal, upserts of Python tuples, WAL, synchronous=FULL. LMDB: a packed value a row, put "
-        "as it is. Both commit as many rows at once as are on their way. The bytes alone: appended to a file and synced."
+        "as it is. Both commit as many rows at once as are on their way. The bytes alone: a file and its fdatasync."
     )
     return Table(title, head, rows, note)
 

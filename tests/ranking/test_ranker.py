@@ -24,7 +24,7 @@ from rankd.ranking.faults import RankFault, to_error
 from rankd.ranking.plan import Versions
 from rankd.ranking.ranker import Method, Pending, Ranked, Ranker
 from rankd.signals.embedded import open_embedded
-from rankd.signals.store import ColumnValues, SignalStore, WriteBatch
+from rankd.signals.store import ColumnValues, SignalStore, WindowValues, WriteBatch
 from rankd.types.text import composite_id
 from rankd.v1 import ranking_pb2 as pb
 
@@ -378,4 +378,33 @@ async def test_rows_of_several_things_at_once() -> None:
     request.query.Clear()
     nobody = features_of(ranker, request)
     assert all(nobody[name] == [nan] * 3 for name in ("pair_ctr", "brand_ctr", "session_age"))
+    await store.close()
+
+
+async def test_what_changes_with_time_is_read_as_of_the_requests_time() -> None:
+    """A decaying counter, a window of 1,000 s in buckets of 100, a ratio of windows with the prior 0.1 of weight 10."""
+    start = 1_700_000_000
+    store = await open_embedded(world.SCHEMA, None, 1000, clock=lambda: float(start))
+    none, one = np.empty(0, np.int64), np.arange(1)
+    buckets = np.array([start // 100 - 3, start // 100], np.int32)
+    clicks = WindowValues(buckets, np.array([2, 4], np.float32), np.array([2]))
+    shown = WindowValues(buckets, np.array([20, 10], np.float32), np.array([2]))
+    heat = ColumnValues("heat", one, np.array([8.0]), none)
+    windows = [ColumnValues("clicks", one, clicks, none), ColumnValues("shown", one, shown, none)]
+    await store.write(WriteBatch("item", ["a"], [heat, *windows]))
+    ranker = Ranker(world.plans(store), store, RequestLimits())
+    request = pb.RankRequest(profile="everything", view=pb.VIEW_FEATURES, candidates=pb.Candidates(ids=["a"]))
+    expected = {
+        0: (8.0, 6.0, 7 / 40),
+        500: (4.0, 6.0, 7 / 40),
+        650: (8.0 / 2**1.3, 6.0, 7 / 40),
+        700: (8.0 / 2**1.4, 4.0, 5 / 20),  # the older bucket is ten buckets back
+        1000: (2.0, 0.0, 0.1),
+        3000: (math.nan, 0.0, 0.1),  # the counter lives for 3,000 s
+    }
+    for later_s, values in expected.items():
+        request.as_of.seconds = start + later_s
+        found = features_of(ranker, request, now_s=start - 10_000.0)
+        assert [found[name][0] for name in ("heat", "clicks", "rate")] == pytest.approx(values, nan_ok=True)
+        assert found["item.clicks"] == found["item.rate"] == [later_s]
     await store.close()

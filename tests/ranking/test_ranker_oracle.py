@@ -26,7 +26,7 @@ from rankd.signals.embedded import open_embedded
 from rankd.signals.store import SignalStore
 from rankd.v1 import ranking_pb2 as pb
 
-NOW_S = 1_700_000_000.25
+NOW_S = world.NOW_S
 LIMITS = RequestLimits(max_candidates=40, max_columns=3, max_id_bytes=300, max_batch_lists=4, max_batch_candidates=60)
 EXAMPLES = int(400 * float(os.environ.get("RANKD_FUZZ_SCALE", "1")))
 DEGRADATION = pb.RankResponse(degradation=pb.Degradation(level=2, reasons=["overload"])).SerializeToString()
@@ -133,7 +133,9 @@ def common(draw: st.DrawFn, message: Any, profile: str, faults: bool) -> None:
     message.user.session_id = draw(st.sampled_from(["", "s1", "s2", "s3"]))
     message.user.segments.extend(draw(st.lists(WORDS, max_size=4)))
     if chance(draw, 50):
-        message.as_of.seconds = draw(st.integers(0, 2_000_000_000))
+        message.as_of.seconds = draw(
+            st.one_of(st.integers(0, 2_000_000_000), st.integers(int(NOW_S) - 4000, int(NOW_S) + 4000))
+        )
         message.as_of.nanos = draw(st.sampled_from([0, 5, 500_500_000, 999_999_999]))
     if profile == "everything":
         _context(draw, message.context_features)

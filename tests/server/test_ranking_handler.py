@@ -78,9 +78,10 @@ class Pending(ranker_module.Pending):
 
     def __init__(self, work: Callable[[], Ranked]) -> None:
         self.cost = 5.0 * MS
+        self.wanted = {}
         self.work = work
 
-    def run(self) -> Ranked:
+    def run(self, degradation: bytes = b"") -> Ranked:
         return self.work()
 
 

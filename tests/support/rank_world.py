@@ -14,9 +14,17 @@ from rankd.models.objective import IDENTITY, Transform
 from rankd.models.scorer import LoadedModel
 from rankd.ranking.build import build_plan
 from rankd.ranking.plan import Plan
-from rankd.signals.store import ColumnValues, MapValues, SetValues, SignalStore, WriteBatch
+from rankd.signals.store import (
+    ColumnValues,
+    ListValues,
+    MapValues,
+    SetValues,
+    SignalStore,
+    WindowValues,
+    WriteBatch,
+)
 from rankd.types.profile import ContextFeature, ContextKind, Feature, Profile
-from rankd.types.schema import Entity, Schema, Signal, SignalKind
+from rankd.types.schema import Entity, Prior, Schema, Signal, SignalKind
 from rankd.types.text import composite_id, query_key
 
 ITEM_SIGNALS = (
@@ -29,6 +37,12 @@ ITEM_SIGNALS = (
     Signal("vector", SignalKind.EMBEDDING, dimension=3),
     Signal("tags", SignalKind.SET),
     Signal("weights", SignalKind.MAP),
+    Signal("heat", SignalKind.COUNTER, half_life_s=500.0, ttl_s=3000.0),
+    Signal("clicks", SignalKind.WINDOW, window_s=1000.0, bucket_s=100.0),
+    Signal("shown", SignalKind.WINDOW, window_s=1000.0, bucket_s=100.0, ttl_s=4000.0),
+    Signal("rate", SignalKind.RATIO, ratio_of=("clicks", "shown"), prior=Prior(0.1, 10.0)),
+    Signal("mood", SignalKind.MAP, half_life_s=800.0),
+    Signal("seen", SignalKind.LIST, dimension=3),
 )
 USER_SIGNALS = (
     Signal("age", SignalKind.F32),
@@ -108,6 +122,11 @@ FEATURES = {
     "brand_words": "token_overlap(request.query, user_brand.words)",
     "triple_ctr": "brand_query_session.ctr",
     "user_query_ctr": "user_query.ctr",
+    "heat": "item.heat",
+    "clicks": "item.clicks",
+    "rate": "item.rate",
+    "mood": "lookup(item.mood, item.brand)",
+    "seen": "contains(item.seen, item.brand)",
     "user_user": "where(user_user.brand == item.brand, 2, 1)",
 }
 
@@ -165,6 +184,9 @@ def plans(store: SignalStore) -> dict[str, Plan]:
     return {p.name: build_plan(p, SCHEMA, store.categories, models()) for p in PROFILES}
 
 
+NOW_S = 1_700_000_000.25
+"""About when what changes with time is read."""
+
 ITEMS = [f"item-{i}" for i in range(12)] + ["ünïcode", "x" * 300]
 USERS = ["ann", "bob"]
 QUERIES = ["red shoe", "größe"]
@@ -218,6 +240,7 @@ async def fill(store: SignalStore) -> None:
         )
     )
     await _fill_joined(store)
+    await _fill_changing(store)
     await store.write(
         WriteBatch(
             "session",
@@ -259,3 +282,25 @@ async def _fill_joined(store: SignalStore) -> None:
             ColumnValues("vector", all_, np.arange(3 * n, dtype=np.float32).reshape(n, 3) % 5 - 2, none),
         ]
         await store.write(WriteBatch(entity, ids, columns))
+
+
+async def _fill_changing(store: SignalStore) -> None:
+    """What reads differently as time goes by, written by the store's clock."""
+    none = np.empty(0, np.int64)
+    n = len(ITEMS)
+    some = np.arange(1, n, 2)
+    ones = np.ones(len(some), np.int64)
+    first = int(NOW_S) // 100 - 25
+    windows = WindowValues(
+        np.tile(np.arange(first, first + 30, 3, dtype=np.int32), n), np.arange(10 * n, dtype=np.float32) % 4,
+        np.full(n, 10),
+    )  # fmt: skip
+    seen = ListValues(["acme"] * len(some), some * 1000, ones)
+    columns = [
+        ColumnValues("heat", some, some / 4, none),
+        ColumnValues("clicks", np.arange(n), windows, none),
+        ColumnValues("shown", np.arange(n), windows, none),
+        ColumnValues("mood", some, MapValues(["acme"] * len(some), some.astype(np.float32), ones), none),
+        ColumnValues("seen", some, seen, none),
+    ]
+    await store.write(WriteBatch("item", ITEMS, columns))

@@ -96,6 +96,9 @@ def _print_versions(processes: list[dict[str, Any]]) -> None:
     rows: dict[str, int] = {}
     for row in processes:
         rows.update(row["rows"] or {})
+        if (replica := row.get("replica")) is not None:
+            lag = "no full copy yet" if replica["lag_s"] is None else f"at most {replica['lag_s']:.1f} s behind"
+            click.echo(f"\nreplica: {'in step with Redis' if replica['in_step'] else 'not in step with Redis'}, {lag}")
     click.echo("\nrows: " + (", ".join(f"{count:,} {name}" for name, count in rows.items()) or "none"))
     for text, names in by_versions.items():
         click.echo(f"versions: {text}" + (f" ({', '.join(names)})" if len(by_versions) > 1 else ""))

@@ -5,20 +5,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rankd.server.health import Health, HealthPort
 from rankd.server.metrics import MetricsPort, SignalMetrics
 from rankd.server.role import Control, run_role
+from rankd.server.signal_service import ReplicaStatus
+from rankd.server.stores import open_keeper_store, replica_status
 from rankd.server.supervisor.child import Role
-from rankd.server.supervisor.control import Start
-from rankd.signals.embedded import EmbeddedStore, OnProgress, open_embedded
+from rankd.server.supervisor.control import Message, Start
+from rankd.signals.embedded import EmbeddedStore, OnProgress
 from rankd.signals.keeper import SignalKeeper
 from rankd.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rankd.signals.redis.replicated import ReplicatedStore
 
 logger = logging.getLogger("rankd.server")
 
@@ -39,7 +45,7 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
     await port.start()
     control.on_serving = health.set_serving
     try:
-        store = await control.unless_draining(_open(workspace))
+        store = await control.unless_draining(open_keeper_store(workspace, progress_log()))
         if store is None:
             return
         try:
@@ -51,28 +57,18 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
         await port.stop()
 
 
-async def _open(workspace: Workspace) -> EmbeddedStore:
-    limits = workspace.settings.server.limits
-    return await open_embedded(
-        workspace.schema,
-        workspace.data_dir,
-        limits.max_rows_per_entity,
-        max_bytes_per_entity=limits.max_bytes_per_entity,
-        on_progress=progress_log(),
-    )
-
-
-async def _keep(store: EmbeddedStore, workspace: Workspace, start: Start, control: Control) -> None:
+async def _keep(store: EmbeddedStore | ReplicatedStore, workspace: Workspace, start: Start, control: Control) -> None:
     """Takes writes until it is told to end or, if the supervisor is gone, until no worker is left."""
     keeper = SignalKeeper(store, Path(start.keeper_socket))
     await keeper.start()
     settings = workspace.settings
     control.on_rejected = keeper.counts.add_rejected
-    metrics = SignalMetrics(store, keeper.counts.totals, data_dir=workspace.data_dir)
+    replica = replica_status(store)
+    metrics = SignalMetrics(store, keeper.counts.totals, replica, workspace.data_dir)
     port = MetricsPort(settings.server, metrics)
     try:
         await port.start()
-        control.report = lambda: {"rows": dict(store.row_counts())}
+        control.report = lambda: _report(store, replica)
         control.ready()
         await control.draining.wait()
         patience_s = settings.server.drain_seconds + settings.server.shutdown_grace_seconds + ORPHAN_SLACK_S
@@ -82,6 +78,13 @@ async def _keep(store: EmbeddedStore, workspace: Workspace, start: Start, contro
     finally:
         await port.stop()
         await keeper.close()
+
+
+def _report(store: EmbeddedStore | ReplicatedStore, replica: ReplicaStatus | None) -> Message:
+    report: Message = {"rows": dict(store.row_counts())}
+    if replica is not None and (state := replica()) is not None:
+        report["replica"] = {"in_step": state.in_step, "lag_s": None if math.isinf(state.lag_s) else state.lag_s}
+    return report
 
 
 def progress_log(clock: Callable[[], float] = time.monotonic) -> OnProgress:

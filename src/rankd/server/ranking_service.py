@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
@@ -16,15 +18,23 @@ from google.protobuf.message import DecodeError, Message
 from rankd.errors import OverloadedError
 from rankd.limits import MAX_REQUEST_ID_BYTES
 from rankd.ranking import faults
-from rankd.ranking.ranker import Method, Pending, Ranked, Ranker
+from rankd.ranking.ranker import Method, Pending, Ranked, Ranker, StageTime
 from rankd.server import ranking_spans
 from rankd.server.admission import DEADLINE, DECISIONS, OVERLOAD, RUNG_BITS, Refusal, Rung
 from rankd.server.gate import INLINE_NS, Gate, Priority
 from rankd.server.health import RANKING
+from rankd.server.ranking_spans import FETCH
 from rankd.server.rpc import Call, Dispatcher, Handler, malformed, was_cancelled
+from rankd.signals.store import Fetched
 from rankd.telemetry import names
 from rankd.telemetry.tracing import RootSpan
 from rankd.v1 import ranking_pb2 as pb
+
+Fetch = Callable[[Mapping[str, Sequence[str]], float], Awaitable[Fetched]]
+
+_NO_DEADLINE_S: Final = 10.0
+_FETCH_SHARE: Final = 0.8
+"""Of the time left: then it is ranked with what is there."""
 
 REQUESTS: Final[dict[Method, tuple[str, type[Message]]]] = {
     Method.RANK: ("Rank", pb.RankRequest),
@@ -51,14 +61,23 @@ def _degradation(decision: int) -> bytes:
     return pb.RankResponse(degradation=told).SerializeToString()
 
 
+_UNAVAILABLE: Final = pb.RankResponse(
+    degradation=pb.Degradation(
+        level=pb.DegradationLevel.DEGRADATION_LEVEL_STALE_SIGNALS, reasons=["signals_unavailable"]
+    )
+).SerializeToString()
+"""Rows could not be fetched for a call; it is answered with what was there."""
+
 _DEGRADATIONS: Final = [_degradation(decision) for decision in range(DECISIONS)]
 
 
 class RankingService:
     """The methods of rankd.v1.RankingService. A call takes the ranker once, when it begins."""
 
-    def __init__(self, ranker: Ranker, dispatcher: Dispatcher, gate: Gate) -> None:
+    def __init__(self, ranker: Ranker, dispatcher: Dispatcher, gate: Gate, fetch: Fetch | None = None) -> None:
+        """`fetch`: SignalStore.fetch; None: nothing is to be fetched."""
         self._ranker = ranker
+        self._fetch = fetch
         self._dispatcher = dispatcher
         self._gate = gate
 
@@ -109,7 +128,10 @@ class RankingService:
                 )
                 waited_ns = 0
                 if isinstance(done, Pending):
-                    done, waited_ns = await self._run_long(done, known.service_ns[rung], live)
+                    if done.wanted:
+                        done, waited_ns = await self._run_fetched(done, known.service_ns[rung], live, left_ns, start_ns)
+                    else:
+                        done, waited_ns = await self._run_long(done.run, done.cost, known.service_ns[rung], live)
                 if done.fault is None:
                     known.note(rung, time.perf_counter_ns() - start_ns - waited_ns, done.rescored_count)
                     if span is None and not done.list_faults:
@@ -132,16 +154,40 @@ class RankingService:
 
         return handle
 
-    async def _run_long(self, pending: Pending, service_ns: float, live: bool) -> tuple[Ranked, int]:
+    async def _run_fetched(
+        self, pending: Pending, service_ns: float, live: bool, left_ns: int | None, start_ns: int
+    ) -> tuple[Ranked, int]:
+        """The rest of a call for which rows are fetched first, and the ns it waited for them and for a thread."""
+        assert self._fetch is not None
+        asked_ns = time.perf_counter_ns()
+        left_s = _NO_DEADLINE_S if left_ns is None else max(0.0, (start_ns + left_ns - asked_ns) / 1e9 * _FETCH_SHARE)
+        fetched = await self._fetch(pending.wanted, left_s)
+        fetched_ns = time.perf_counter_ns()
+        run = pending.run if fetched.is_complete else partial(pending.run, _UNAVAILABLE)
+        waited_ns = 0
+        if pending.cost <= INLINE_NS:
+            done = run()
+        else:
+            done, waited_ns = await self._run_long(run, pending.cost, service_ns, live)
+        if done.stages:
+            count = sum(map(len, pending.wanted.values()))
+            stage = StageTime(FETCH, asked_ns, fetched_ns, count, -1, 0)
+            done = done._replace(stages=[stage, *done.stages])
+        del fetched  # until here it has held the rows
+        return done, waited_ns + fetched_ns - asked_ns
+
+    async def _run_long(
+        self, run: Callable[[], Ranked], cost: float, service_ns: float, live: bool
+    ) -> tuple[Ranked, int]:
         """The rest of a long call: on a thread (the kernel releases the GIL) or here, and the ns it waited."""
-        service_ns = service_ns or pending.cost
+        service_ns = service_ns or cost
         here = self._gate.runs_here(service_ns, live)
         if here is None:
             retry_after_s = self._gate.admission.retry_after_ms() / 1e3
             raise OverloadedError("all threads are taken, and so is the room before them", retry_after_s)
         if here:
-            return pending.run(), 0
-        return await self._gate.pool.run(pending.run, service_ns)
+            return run(), 0
+        return await self._gate.pool.run(run, service_ns)
 
     def _end(self, method: Method, call: Call, context: Any, data: bytes, done: Ranked) -> bytes:
         """What is rare: a call that is traced, or has faults."""

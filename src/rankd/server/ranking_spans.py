@@ -20,6 +20,7 @@ MAX_TRACED_CHARS: Final = 256
 _SURFACES: Final = ("", "search", "browse", "autocomplete", "recommendation")
 """By the number of pb.Surface; as expressions see `request.surface`."""
 
+FETCH: Final = "fetch"
 _RETRIEVE: Final = "retrieve"
 _MODEL: Final = "model"
 
@@ -80,7 +81,9 @@ def _stages(plan: Plan, done: Ranked) -> list[Stage]:
         attributes: dict[str, AttributeValue] = {names.CANDIDATES: stage.candidate_count}
         if stage.list_index >= 0:
             attributes[names.LIST_INDEX] = stage.list_index
-        if stage.stage == _RETRIEVE:
+        if stage.stage == FETCH:
+            attributes = {names.ROWS: stage.candidate_count}
+        elif stage.stage == _RETRIEVE:
             attributes[names.MISSING] = stage.missing_count
             attributes[names.SCHEMA_VERSION] = plan.versions.schema
         elif stage.stage == _MODEL and plan.versions.model:

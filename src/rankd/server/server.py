@@ -135,7 +135,7 @@ class Server:
         limits = self._settings.limits
         self._store = store
         self._gate = Gate(self._settings.admission, RANKING_METHODS, self._cpus)
-        self._ranking = RankingService(Ranker(plans, store, limits), self._dispatcher, self._gate)
+        self._ranking = RankingService(Ranker(plans, store, limits), self._dispatcher, self._gate, store.fetch)
         self._signals = SignalService(store, limits, self._replica)
         if self._with_metrics:
             self._metrics = MetricsPort(

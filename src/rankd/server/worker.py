@@ -12,9 +12,9 @@ from rankd.server.configuration import Configuration, load_configuration
 from rankd.server.reload import Reloader
 from rankd.server.role import Control, run_role
 from rankd.server.server import Server
+from rankd.server.stores import open_worker_store, replica_status
 from rankd.server.supervisor.child import Role
 from rankd.server.supervisor.control import Message, Start
-from rankd.signals.shared import open_shared
 from rankd.signals.store import SignalStore
 from rankd.telemetry import logs
 from rankd.telemetry.tracing import Tracer, start_tracing
@@ -28,7 +28,9 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
         return
     store, configuration = loaded
     settings = workspace.settings
-    server = Server(settings, tracer_for(settings.tracing), shared_port=start.port, cpus=start.cpus)
+    server = Server(
+        settings, tracer_for(settings.tracing), shared_port=start.port, cpus=start.cpus, replica=replica_status(store)
+    )
     try:
         await server.start(configuration.plans, store)
     except BaseException:
@@ -72,7 +74,7 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
 
 async def _load(workspace: Workspace, start: Start, control: Control) -> tuple[SignalStore, Configuration]:
     await control.keeper_ready.wait()
-    store = await open_shared(workspace.schema, Path(start.keeper_socket), on_replaced=control.ask_for_replacement)
+    store = await open_worker_store(workspace, Path(start.keeper_socket), control.ask_for_replacement)
     try:
         # Reading and checking a large forest takes a while; heartbeats go on.
         return store, await asyncio.to_thread(load_configuration, workspace, store.categories)

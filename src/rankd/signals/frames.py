@@ -120,7 +120,8 @@ class Counts(_Frame):
 
 
 class Failed(_Frame):
-    """`kind`: "full" (StoreFullError), "store" (StoreError) or "internal". Of a Hello, `number` is 0."""
+    """`kind`: "full" (StoreFullError), "store" (StoreError), "unavailable" (UnavailableError) or "internal". Of a
+    Hello, `number` is 0."""
 
     number: int
     kind: str

@@ -14,12 +14,13 @@ import logging
 import os
 import socket
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from rankd.errors import RankdError, RequestError, StoreError, StoreFullError
+from rankd.errors import RankdError, RequestError, StoreError, StoreFullError, UnavailableError
 from rankd.limits import MAX_STRING_BYTES
+from rankd.signals.categories import CategoryTable
 from rankd.signals.check import check_batch
-from rankd.signals.embedded import EmbeddedStore
+from rankd.signals.declared import Document
 from rankd.signals.frames import (
     HELLO,
     PROTOCOL,
@@ -45,6 +46,7 @@ from rankd.signals.frames import (
     read_frame,
     unpack_batch,
 )
+from rankd.signals.store import SignalStore
 from rankd.signals.write_counts import WriteCounts
 
 MAX_CLIENTS: Final = 1_024
@@ -92,10 +94,21 @@ class _Client:
             pass
 
 
+class KeptStore(SignalStore, Protocol):
+    """A store that writes this machine's tables."""
+
+    @property
+    def categories(self) -> CategoryTable: ...
+
+    @property
+    def kept(self) -> Document:
+        """What the tables hold beside what is declared, see signals.declared.with_kept."""
+
+
 class SignalKeeper:
     """Serves one store, which stays its caller's, on one event loop."""
 
-    def __init__(self, store: EmbeddedStore, socket_path: Path) -> None:
+    def __init__(self, store: KeptStore, socket_path: Path) -> None:
         self._store = store
         self._path = socket_path
         self.counts = WriteCounts()
@@ -211,6 +224,8 @@ class SignalKeeper:
                     return Counts(number, dict(self._store.row_counts()))
         except StoreFullError as error:
             return Failed(number, "full", str(error))
+        except UnavailableError as error:
+            return Failed(number, "unavailable", str(error))
         except RankdError as error:
             return Failed(number, "store", str(error))
         except Exception as error:

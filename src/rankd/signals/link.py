@@ -48,7 +48,8 @@ _Kind = TypeVar("_Kind")
 
 def failure(failed: Failed) -> RankdError:
     """The error that a Failed stands for."""
-    return (StoreFullError if failed.kind == "full" else StoreError)(failed.message)
+    kinds = {"full": StoreFullError, "unavailable": UnavailableError}
+    return kinds.get(failed.kind, StoreError)(failed.message)
 
 
 def greeted(data: bytes) -> Welcome:

@@ -84,6 +84,7 @@ class Slot:
             "in_flight": beat.get("in_flight"),
             "calls": beat.get("calls"),
             "rows": beat.get("rows"),
+            "replica": beat.get("replica"),
             "versions": beat.get("versions"),
             "reload": beat.get("reload"),
             "resident_bytes": resident,

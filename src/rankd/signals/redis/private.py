@@ -63,7 +63,7 @@ class PrivateRows:
         """`layouts`: of all entities. `shared`: the machine's tables; those of fetched entities are replaced by private
         ones in `mapped`. StoreError if they cannot be made."""
         names = fetched_entities(store.schema)
-        self._slots = slots
+        self.slots = slots
         self._holder = RuntimeDirectory()
         made: dict[str, TableWriter] = {}
         try:
@@ -124,7 +124,7 @@ class PrivateRows:
         await self.fetcher.close()
         for table in self._made.values():
             table.close()
-        self._slots.close()
+        self.slots.close()
         await asyncio.to_thread(self._holder.close)
 
 

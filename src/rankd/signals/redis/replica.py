@@ -74,9 +74,11 @@ class Replica:
         source: str,
         positions: Positions,
         on_progress: OnProgress | None = None,
+        tell: Callable[[float | None, bool], None] = lambda _, __: None,
     ) -> None:
         """`entities`: those that are replicated. `source`: what the positions are of; `positions`: from which to go on;
-        none of a bucket: it is read whole."""
+        none of a bucket: it is read whole. `tell`: hears when the tables last had everything, and whether they
+        follow."""
         self._store = store
         self._tables = tables
         self._entities = tuple(entities)
@@ -84,6 +86,7 @@ class Replica:
         self._source = source
         self._positions = {key: at for key, at in positions.items() if key[0] in self._entities}
         self._on_progress = on_progress
+        self._tell = tell
         # Fewer records than this after a position: nothing between them was trimmed.
         self._full = min(MOST_RECORDS, store.rows.options.stream_length)
         self._saved_s = 0.0
@@ -146,6 +149,7 @@ class Replica:
             except RankdError as error:
                 self._tell_lost(f"the replica cannot follow: {error}")
             self.state.is_following = False
+            self._tell(self.state.in_step_s, False)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -200,6 +204,7 @@ class Replica:
         if not full:
             self._note_in_step(asked_s)
         self.state.is_following = True
+        self._tell(self.state.in_step_s, True)
         if time.monotonic() - self._saved_s >= _SAVE_S:
             self._save()
 

@@ -23,6 +23,7 @@ from rankd.kernels.table_writer import TableWriter
 from rankd.limits import RequestLimits
 from rankd.signals.backing import layouts_of
 from rankd.signals.categories import CategoryTable
+from rankd.signals.declared import Document
 from rankd.signals.directory import DataDirectory
 from rankd.signals.layout import EntityLayout
 from rankd.signals.mapped import MappedTables
@@ -128,6 +129,7 @@ class ReplicatedStore:
         self._holder = holder
         self._executor = executor
         self._fetched = fetched_entities(redis.schema)
+        self._slots = Slots(set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME, is_writer=True)
         self._replica = Replica(
             redis,
             tables,
@@ -136,9 +138,9 @@ class ReplicatedStore:
             source=source,
             positions=positions,
             on_progress=on_progress,
+            tell=self._slots.tell,
         )
         self._mapped = MappedTables.of(tables.layouts, tables.tables, tables.categories)
-        self._slots = Slots(set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME, is_writer=True)
         # What was written while no keeper was there to say so.
         self._slots.bump_all()
         self._private: PrivateRows | None = None
@@ -179,9 +181,19 @@ class ReplicatedStore:
         return self._mapped
 
     @property
+    def kept(self) -> Document:
+        """Nothing: the tables are made of what is declared; Redis has the rest."""
+        return {}
+
+    @property
     def replica(self) -> ReplicaState:
         """How the tables follow Redis."""
         return self._replica.state
+
+    @property
+    def following(self) -> tuple[bool, float]:
+        """Whether the tables follow Redis, and how many seconds they are behind at most."""
+        return self._slots.following
 
     async def read(self, entity: str, ids: Sequence[str], signals: Sequence[str], now_s: float) -> SignalRows:
         if entity in self._fetched:

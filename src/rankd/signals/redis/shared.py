@@ -83,6 +83,11 @@ class SharedRedisStore:
     def tables(self) -> MappedTables:
         return self._private.mapped
 
+    @property
+    def following(self) -> tuple[bool, float]:
+        """Whether the tables follow Redis, and how many seconds they are behind at most."""
+        return self._private.slots.following
+
     async def read(self, entity: str, ids: Sequence[str], signals: Sequence[str], now_s: float) -> SignalRows:
         fetched = None
         if entity in self._fetched:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,9 @@ NAME: Final = "invalidation"
 """In the directory of a set of tables."""
 
 _COUNT: Final = 65_536
-_BYTES: Final = 4 * _COUNT
+_COUNTER_BYTES: Final = 4 * _COUNT
+_BYTES: Final = _COUNTER_BYTES + 16
+"""After the counters: when the tables last had everything (ns of CLOCK_MONOTONIC, 0: never); whether they follow."""
 
 
 class Slots:
@@ -44,8 +47,9 @@ class Slots:
         except OSError as error:
             raise StoreError(f"{path} cannot be mapped: {error.strerror}") from error
         self._view = memoryview(self._map)
-        self.counters: memoryview[int] = self._view.cast("I")
+        self.counters: memoryview[int] = self._view[:_COUNTER_BYTES].cast("I")
         """By slot; to be read."""
+        self._told: memoryview[int] = self._view[_COUNTER_BYTES:].cast("q")
         self._seeds: dict[str, int] = {}
 
     def slot(self, entity: str, id_: str) -> int:
@@ -63,12 +67,25 @@ class Slots:
 
     def bump_all(self) -> None:
         """Any row may have changed."""
-        every = np.frombuffer(self._map, np.uint32)
+        every = np.frombuffer(self._map, np.uint32, _COUNT)
         every += 1
         del every  # or the map could not be closed
+
+    def tell(self, in_step_s: float | None, is_following: bool) -> None:
+        """The writer's: how its tables follow; `in_step_s`: of time.monotonic."""
+        self._told[0] = 0 if in_step_s is None else max(1, round(in_step_s * 1e9))
+        self._told[1] = is_following
+
+    @property
+    def following(self) -> tuple[bool, float]:
+        """Whether the tables follow, and how many seconds they are behind at most."""
+        in_step_ns = self._told[0]
+        lag_s = float("inf") if not in_step_ns else max(0.0, time.monotonic() - in_step_ns / 1e9)
+        return bool(self._told[1]), lag_s
 
     def close(self) -> None:
         """Unmaps."""
         self.counters.release()
+        self._told.release()
         self._view.release()
         self._map.close()
