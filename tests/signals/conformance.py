@@ -1,17 +1,15 @@
-"""What every SignalStore does. A backend's test file subclasses StoreConformance and gives a factory.
+"""What every SignalStore does, whatever its backend; conformance_time and conformance_many go on with it, and
+test_conformance runs all of it on every backend (see backends).
 
-    class TestMine(StoreConformance):
-        @pytest.fixture
-        def open_store(self): ...
-
-`open_store(schema=SCHEMA, max_rows=1000, clock=Clock())` is a coroutine function that opens an
-empty store, and, called again after `close`, the same one if the backend is durable.
+The fixture `open_store` is called with `schema=SCHEMA, max_rows=1000, clock=Clock()` and awaited: it opens an empty
+store, and, called again after `close`, the same one if the backend is durable. `open_store.beside(store)`: another
+store over the same data, of another process if the backend has such. `open_store.traits`: see Traits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -24,7 +22,28 @@ from rankd.types.columns import CategoryColumn, EmbeddingColumn, MapColumn, Nume
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
 from rankd.types.text import normalise
 
-OpenStore = Callable[..., Awaitable[SignalStore]]
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """In what a backend differs from others, because it must: as signals.store says under "Where backends differ"."""
+
+    is_durable: bool = True
+    """What is acknowledged is there when the store is opened again."""
+    bounds_rows: bool = True
+    """`max_rows` is kept to."""
+    has_tables: bool = True
+    """Rows are read from mapped tables."""
+
+
+class OpenStore(Protocol):
+    """See the module's docstring."""
+
+    traits: Traits
+
+    async def __call__(self, schema: Schema = ..., max_rows: int = ..., clock: Any = ...) -> Any: ...
+
+    async def beside(self, store: Any) -> Any: ...
+
 
 NOW_S = 1_700_000_000.0
 
@@ -130,6 +149,17 @@ def plain_column(store: SignalStore, column: Any) -> list[Any]:
     ]
 
 
+async def counts(store: SignalStore) -> dict[str, int]:
+    """Rows by entity. Where nothing is fetched they are known at any time, else from the statistics on."""
+    told = dict(store.row_counts())
+    statistics = await store.statistics(NOW_S)
+    asked = {name: of.row_count for name, of in statistics.items()}
+    assert asked == dict(store.row_counts())
+    if not getattr(store, "fetched", True):
+        assert told == asked
+    return asked
+
+
 async def read_plain(
     store: SignalStore, ids: list[str], *signals: str, entity: str = "item", now_s: float = NOW_S
 ) -> list[list[Any]]:
@@ -156,14 +186,14 @@ FULL: dict[str, Any] = {
 
 
 class StoreConformance:
-    """The contract of signals.store.SignalStore. Subclasses give the fixture `open_store`."""
+    """What is written is what is read."""
 
     async def test_every_kind_comes_back_as_written(self, open_store: OpenStore) -> None:
         store = await open_store()
         result = await store.write(rows_batch("item", [("a", FULL), ("b", {})]))
         assert (result.written_count, list(result.rejected)) == (2, [])
         assert await get_rows(store, "item", ["b", "zzz", "a"]) == {"b": {}, "a": FULL}
-        assert dict(store.row_counts()) == {"item": 2, "user": 0}
+        assert await counts(store) == {"item": 2, "user": 0}
         await store.close()
 
     async def test_every_kind_reads_as_a_column(self, open_store: OpenStore) -> None:
@@ -222,13 +252,13 @@ class StoreConformance:
         await store.write(rows_batch("item", [("a", {"brand": "x", "tags": {"x"}, "affinity": {"x": 1.0}})]))
         await store.write(rows_batch("user", [("a", {"segment": "x"})]))
         await store.delete("item", ["nobody"])
+        user = await store.read("user", ["a"], ["segment"], NOW_S)
+        item = await store.read("item", ["a"], ["brand", "tags", "affinity"], NOW_S)
         code = store.categories.code("x")
         assert code >= 0
         assert store.categories.intern("x") == code
         assert store.categories.text(code) == "x"
         assert store.categories.code("never written") == -1
-        user = await store.read("user", ["a"], ["segment"], NOW_S)
-        item = await store.read("item", ["a"], ["brand", "tags", "affinity"], NOW_S)
         tags, affinity = item.columns["tags"], item.columns["affinity"]
         assert user.columns["segment"].codes.tolist() == [code]
         assert item.columns["brand"].codes.tolist() == [code]
@@ -240,7 +270,7 @@ class StoreConformance:
         await store.write(rows_batch("item", [("a", FULL), ("b", FULL), ("c", FULL)]))
         assert await store.delete("item", ["b", "nobody", "b"]) == 1
         assert await get_rows(store, "item", ["a", "b", "c"]) == {"a": FULL, "c": FULL}
-        assert store.row_counts()["item"] == 2
+        assert (await counts(store))["item"] == 2
         # A new row takes the old one's place and shows nothing of it.
         await store.write(rows_batch("item", [("d", {"price": 1.0})]))
         assert await get_rows(store, "item", ["b", "d"]) == {"d": {"price": 1.0}}
@@ -259,7 +289,7 @@ class StoreConformance:
         assert (await store.write(rows_batch("item", rows))).written_count == 5
         expected = {"price": 2.0, "tags": {"3"}, "title": "two", "vector": [0.0, 1.0, 2.0]}
         assert await get_rows(store, "item", ["a", "b"]) == {"a": expected, "b": {"price": 5.0}}
-        assert store.row_counts()["item"] == 2
+        assert (await counts(store))["item"] == 2
         await store.close()
 
     @pytest.mark.parametrize(
@@ -400,15 +430,22 @@ class StoreConformance:
     async def test_full(self, open_store: OpenStore) -> None:
         store = await open_store(max_rows=3)
         await store.write(rows_batch("item", [("a", {"price": 1.0}), ("b", {})]))
+        if not open_store.traits.bounds_rows:
+            await store.write(rows_batch("item", [("a", {"price": 2.0}), ("c", {}), ("d", {})]))
+            assert await counts(store) == {"item": 4, "user": 0}
+            await store.close()
+            return
         with pytest.raises(StoreFullError, match="at most 3 rows of item"):
             await store.write(rows_batch("item", [("a", {"price": 2.0}), ("c", {}), ("d", {})]))
         assert await get_rows(store, "item", ["a", "b", "c", "d"]) == {"a": {"price": 1.0}, "b": {}}
-        # Ids that are there, or come twice, need no room; another entity has its own.
+        # Ids that are there, or come twice, or are rejected, need no room; another entity has its own.
         await store.write(rows_batch("item", [("a", {"price": 3.0}), ("b", {}), ("c", {}), ("c", {})]))
+        faulty = await store.write(rows_batch("item", [("d", {"price": np.inf}), ("", {}), ("\ud800", {}), ("a", {})]))
+        assert (faulty.written_count, [r.row for r in faulty.rejected]) == (1, [0, 1, 2])
         await store.write(rows_batch("user", [("u", {})]))
         await store.delete("item", ["b"])
         await store.write(rows_batch("item", [("d", {})]))
-        assert dict(store.row_counts()) == {"item": 3, "user": 1}
+        assert await counts(store) == {"item": 3, "user": 1}
         await store.close()
 
     async def test_columns_stay_as_they_were(self, open_store: OpenStore) -> None:

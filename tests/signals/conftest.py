@@ -1,12 +1,17 @@
-"""Real Redis servers for the tests of this folder, started when the first test asks; each test finds them empty."""
+"""Real Redis servers, and a process for keepers, for the tests of this folder: started when the first test asks; each
+test finds Redis empty."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
+from signals.keeper_host import KeeperHost
 from support.redis_servers import RedisCluster, RedisServer
 
 from rankd.signals.redis.options import RedisOptions
@@ -57,3 +62,12 @@ def place(request: pytest.FixtureRequest) -> Place:
     """One, then the other."""
     place: Place = request.getfixturevalue(request.param)
     return place
+
+
+@pytest.fixture(scope="session")
+def keeper_host() -> Iterator[KeeperHost]:
+    directory = Path(tempfile.mkdtemp(prefix="rankd-keeper-"))
+    host = KeeperHost(directory)
+    yield host
+    host.close()
+    shutil.rmtree(directory)

@@ -1,7 +1,7 @@
 """Keepers in another process, for tests of the stores that write through them.
 
-Run as a program it reads commands (JSON) from its standard input and answers each with a line: it opens an embedded
-store and a keeper before it, or closes them. `KeeperHost` is the other end.
+Run as a program it reads commands (JSON) from its standard input and answers each with a line: it opens a store,
+embedded or over Redis, and a keeper before it, or closes them. `KeeperHost` is the other end.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from signals.conformance import SCHEMA, Clock
 
 from rankd.signals.embedded import EmbeddedStore, open_embedded
 from rankd.signals.keeper import SignalKeeper
+from rankd.signals.redis.options import RedisOptions
+from rankd.signals.redis.private import CacheOptions
+from rankd.signals.redis.replicated import ReplicatedStore, open_replicated
+from rankd.signals.redis.shared import SharedRedisStore, open_shared_redis
 from rankd.signals.shared import SharedStore, open_shared
 from rankd.signals.store import WriteBatch, WriteResult
 from rankd.types.schema import Schema
@@ -59,13 +63,19 @@ class KeeperHost:
         answer: str = json.loads(line)
         return answer
 
-    def open_keeper(self, schema: Schema = SCHEMA, max_rows: int = 1000, data_dir: Path | None = None) -> Path:
-        """Its socket."""
+    def open_keeper(
+        self,
+        schema: Schema = SCHEMA,
+        max_rows: int = 1000,
+        data_dir: Path | None = None,
+        redis: RedisOptions | None = None,
+    ) -> Path:
+        """Its socket. `redis`: its store is over that, not embedded."""
         self._count += 1
         path = self.directory / f"s{self._count}"
         data = None if data_dir is None else str(data_dir)
-        dumped = pickle.dumps(schema).hex()
-        assert self.ask(do="open", path=str(path), schema=dumped, max_rows=max_rows, data_dir=data) == ""
+        dumped = pickle.dumps((schema, redis)).hex()
+        assert self.ask(do="open", path=str(path), what=dumped, max_rows=max_rows, data_dir=data) == ""
         return path
 
     def close_keeper(self, path: Path) -> None:
@@ -83,39 +93,75 @@ class KeeperHost:
             self.process.wait(20)
 
 
-class HostedStore(SharedStore):
-    """A SharedStore whose keeper has the test's clock and is closed with it."""
+class Hosted:
+    """A store beside a keeper in the host's process, which has the test's clock and is closed with it; so are the
+    stores `beside` it."""
 
-    host: KeeperHost
-    clock: Clock
-    path: Path
+    def __init__(self, store: SharedStore | SharedRedisStore, host: KeeperHost, clock: Any, path: Path) -> None:
+        self.store, self.host, self.clock, self.path = store, host, clock, path
+        self.others: list[Hosted] = []
+        self.is_first = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         self.host.set_clock(self.clock)
-        return await super().write(batch)
+        return await self.store.write(batch)
 
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         self.host.set_clock(self.clock)
-        return await super().delete(entity, ids)
+        return await self.store.delete(entity, ids)
 
     async def forget(self, user_id: str) -> Mapping[str, int]:
         self.host.set_clock(self.clock)
-        return await super().forget(user_id)
+        return await self.store.forget(user_id)
 
     async def close(self) -> None:
-        await super().close()
-        self.host.close_keeper(self.path)
+        for other in self.others:
+            await other.close()
+        self.others.clear()
+        await self.store.close()
+        if self.is_first:
+            self.is_first = False
+            self.host.close_keeper(self.path)
 
 
 async def open_hosted(
-    host: KeeperHost, schema: Schema = SCHEMA, max_rows: int = 1000, clock: Any = None, data_dir: Path | None = None
-) -> HostedStore:
+    host: KeeperHost,
+    schema: Schema = SCHEMA,
+    max_rows: int = 1000,
+    clock: Any = None,
+    data_dir: Path | None = None,
+    redis: RedisOptions | None = None,
+    cache: CacheOptions | None = None,
+) -> Hosted:
     """A keeper in the host's process, and a store here that writes through it."""
-    path = host.open_keeper(schema, max_rows, data_dir)
-    store = HostedStore(schema, path, 3.0, None)
-    store.host, store.clock, store.path = host, clock or Clock(), path
-    await store.connect(10.0)
-    return store
+    clock = clock or Clock()
+    host.set_clock(clock)
+    path = host.open_keeper(schema, max_rows, data_dir, redis)
+    try:
+        store = await _beside(schema, path, redis, cache)
+    except BaseException:
+        host.close_keeper(path)
+        raise
+    return Hosted(store, host, clock, path)
+
+
+async def open_beside(first: Hosted, redis: RedisOptions | None = None, cache: CacheOptions | None = None) -> Hosted:
+    """Another store that writes through the same keeper."""
+    other = Hosted(await _beside(first.schema, first.path, redis, cache), first.host, first.clock, first.path)
+    other.is_first = False
+    first.others.append(other)
+    return other
+
+
+async def _beside(
+    schema: Schema, path: Path, redis: RedisOptions | None, cache: CacheOptions | None
+) -> SharedStore | SharedRedisStore:
+    if redis is None:
+        return await open_shared(schema, path)
+    return await open_shared_redis(schema, path, redis, cache)
 
 
 # The process.
@@ -124,7 +170,7 @@ async def open_hosted(
 class _Host:
     def __init__(self, clock_file: Path) -> None:
         self._clock_file = clock_file
-        self._open: dict[str, tuple[SignalKeeper, EmbeddedStore]] = {}
+        self._open: dict[str, tuple[SignalKeeper, EmbeddedStore | ReplicatedStore]] = {}
 
     def clock(self) -> float:
         now_s: float = struct.unpack("d", self._clock_file.read_bytes())[0]
@@ -133,11 +179,15 @@ class _Host:
     async def do(self, command: dict[str, Any]) -> None:
         path = command["path"]
         if command["do"] == "open":
-            schema = pickle.loads(bytes.fromhex(command["schema"]))
-            data_dir = command["data_dir"]
-            store = await open_embedded(
-                schema, Path(data_dir) if data_dir else None, command["max_rows"], clock=self.clock
-            )
+            schema, redis = pickle.loads(bytes.fromhex(command["what"]))
+            data_dir = Path(command["data_dir"]) if command["data_dir"] else None
+            store: EmbeddedStore | ReplicatedStore
+            if redis is None:
+                store = await open_embedded(schema, data_dir, command["max_rows"], clock=self.clock)
+            else:
+                store = await open_replicated(
+                    schema, redis, data_dir, command["max_rows"], clock=self.clock, is_alone=False
+                )
             keeper = SignalKeeper(store, Path(path))
             await keeper.start()
             self._open[path] = keeper, store

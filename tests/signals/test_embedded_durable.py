@@ -1,4 +1,4 @@
-"""The embedded store with a data directory: the contract, and what outlives the process."""
+"""The embedded store with a data directory: what outlives the process."""
 
 from __future__ import annotations
 
@@ -22,19 +22,15 @@ from signals.conformance import (
     NOW_S,
     SCHEMA,
     Clock,
-    OpenStore,
-    StoreConformance,
     get_rows,
     read_plain,
     rows_batch,
     schema_of,
 )
-from signals.conformance_time import TimeConformance
 
 from rankd.errors import StoreError, StoreFullError
 from rankd.signals.backing import TABLES_NAME
 from rankd.signals.embedded import EmbeddedStore, open_embedded
-from rankd.signals.store import SignalStore
 from rankd.types.schema import Schema, Signal, SignalKind
 
 SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
@@ -44,15 +40,6 @@ async def reopen(path: Path, schema: Schema = SCHEMA, **options: Any) -> Embedde
     return await open_embedded(
         schema, path, options.pop("max_rows", 100_000), clock=options.pop("clock", Clock()), **options
     )
-
-
-class TestEmbeddedDurable(StoreConformance, TimeConformance):
-    @pytest.fixture
-    def open_store(self, tmp_path: Path) -> OpenStore:
-        async def open_(schema: Schema = SCHEMA, max_rows: int = 1000, clock: Any = None) -> SignalStore:
-            return await open_embedded(schema, tmp_path / "data", max_rows, clock=clock or Clock())
-
-        return open_
 
 
 def without_tables(path: Path) -> None:

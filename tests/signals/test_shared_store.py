@@ -1,43 +1,26 @@
-"""The store of a process beside the keeper: the contract, and what happens when one of them goes away."""
+"""The store of a process beside the keeper: what happens when one of them goes away."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from signals.conformance import FULL, SCHEMA, OpenStore, StoreConformance, get_rows, rows_batch, schema_of
-from signals.conformance_time import TimeConformance
-from signals.keeper_host import KeeperHost, connect, eventually, open_hosted
+from signals.conformance import FULL, SCHEMA, get_rows, rows_batch, schema_of
+from signals.keeper_host import KeeperHost, connect, eventually
 
 from rankd.errors import StoreError, UnavailableError
 from rankd.signals.embedded import open_embedded
 from rankd.signals.keeper import SignalKeeper
 from rankd.signals.shared import open_shared
-from rankd.signals.store import SignalStore
-from rankd.types.schema import Schema, Signal, SignalKind
+from rankd.types.schema import Signal, SignalKind
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[KeeperHost]:
-    directory = Path(tempfile.mkdtemp(prefix="rankd-keeper-"))
-    host = KeeperHost(directory)
-    yield host
-    host.close()
-    shutil.rmtree(directory)
-
-
-class TestShared(StoreConformance, TimeConformance):
-    @pytest.fixture
-    def open_store(self, host: KeeperHost) -> OpenStore:
-        async def open_(schema: Schema = SCHEMA, max_rows: int = 1000, clock: Any = None) -> SignalStore:
-            return await open_hosted(host, schema, max_rows, clock)
-
-        return open_
+@pytest.fixture
+def host(keeper_host: KeeperHost) -> KeeperHost:
+    return keeper_host
 
 
 async def test_what_one_process_wrote_the_others_see(host: KeeperHost) -> None:

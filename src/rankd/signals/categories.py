@@ -16,6 +16,7 @@ from rankd.errors import StoreFullError
 from rankd.kernels.table import Table, TableFullError
 from rankd.kernels.table_writer import TableWriter
 from rankd.signals.tableset import disk_error
+from rankd.types.text import is_utf8
 
 Codes = NDArray[np.int32]
 
@@ -49,7 +50,7 @@ class CategoryTable:
         try:
             codes = self._dictionary.codes(texts)
         except UnicodeEncodeError:
-            return list(dict.fromkeys(text for text in texts if not _is_utf8(text) or self.code(text) < 0))
+            return list(dict.fromkeys(text for text in texts if not is_utf8(text) or self.code(text) < 0))
         return list(dict.fromkeys(texts[i] for i in np.flatnonzero(codes < 0).tolist()))
 
     def code(self, text: str) -> int:
@@ -107,11 +108,3 @@ class ScratchCategories:
         if not 0 <= code < len(self._codes):
             raise IndexError(code)
         return list(self._codes)[code]
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

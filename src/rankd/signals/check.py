@@ -33,6 +33,7 @@ from rankd.signals.store import (
 )
 from rankd.signals.values import DTYPES, I64_MISSING, RAGGED, element_count, owners, row_count
 from rankd.types.schema import Element, Entity, Schema, Signal, SignalKind
+from rankd.types.text import is_utf8
 
 _F16_MAX = 65_504.0
 _MOST_UTF8_BYTES = 4
@@ -353,17 +354,9 @@ def _text_faults(texts: Sequence[str], most: int, least: int) -> Faults:
         longest = max(map(len, texts))
         if joined.isascii() and longest <= most:
             return []
-        if longest * _MOST_UTF8_BYTES <= most and _is_utf8(joined):
+        if longest * _MOST_UTF8_BYTES <= most and is_utf8(joined):
             return []
     return [(i, fault) for i, text in enumerate(texts) if (fault := _text_fault(text, most, least)) is not None]
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _text_fault(text: str, most: int, least: int) -> str | None:

@@ -1,8 +1,17 @@
 """SignalStore: the one interface to what is known about entities.
 
-Every backend passes tests/signals/conformance. Ids are any non-empty Unicode text.
+Every backend passes tests/signals/test_conformance. Ids are any non-empty Unicode text.
 A store is used from one event loop; columns it has handed out stay valid and unchanged
 while it is written to.
+
+Where backends differ, because they must (tests/signals/conformance.Traits):
+
+- What is acknowledged outlives the process, but for an EmbeddedStore without a data directory. Redis keeps what it has
+  been set up to keep.
+- `max_rows_per_entity` bounds the tables of this machine. Entities that are fetched are in Redis alone, whose
+  `maxmemory` bounds them.
+- `row_counts` of entities that are fetched are those of the last `statistics`.
+- signals.redis.store.RedisStore is the half of a store that speaks to Redis: it has no tables, and so no `read`.
 """
 
 from __future__ import annotations
@@ -271,7 +280,7 @@ class SignalStore(Protocol):
         stays as long as the result's lease is held."""
 
     def row_counts(self) -> Mapping[str, int]:
-        """Rows per entity."""
+        """Rows per entity; of fetched ones as of the last `statistics`."""
 
     async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
         """By entity. Takes time in proportion to a bounded sample of rows, off the event loop."""

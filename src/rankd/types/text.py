@@ -55,6 +55,15 @@ def composite_parts(id_: str, count: int) -> list[str] | None:
         return None
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can encode it: not a lone surrogate, which no message can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def stored_ids(entity: str, ids: Sequence[str]) -> Sequence[str]:
     """The ids under which rows of an entity are kept: as they are, but for those of `query`."""
     return [query_key(text) for text in ids] if entity == QUERY else ids

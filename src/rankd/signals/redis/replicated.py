@@ -56,6 +56,7 @@ from rankd.signals.tableset import (
     set_directory,
 )
 from rankd.types.schema import Schema
+from rankd.types.text import is_utf8
 
 REPLICA_NAME: Final = "replica"
 """In the data directory: the sets of tables of a replica."""
@@ -145,6 +146,7 @@ class ReplicatedStore:
         self._slots.bump_all()
         self._private: PrivateRows | None = None
         self._is_closed = False
+        redis.check_room = self._check_room
 
     async def begin_fetching(self, options: RedisOptions, cache: CacheOptions) -> None:
         """For `open_replicated`."""
@@ -210,8 +212,6 @@ class ReplicatedStore:
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         self._check_open()
-        if batch.entity not in self._fetched:
-            self._tables.check_room(batch.entity, batch.ids)
         try:
             return await self._redis.write(batch)
         finally:
@@ -287,7 +287,11 @@ class ReplicatedStore:
 
     def _invalidate(self, entity: str, ids: Sequence[str]) -> None:
         if entity in self._fetched and not self._is_closed:
-            self._slots.bump(entity, ids)
+            self._slots.bump(entity, [id_ for id_ in ids if is_utf8(id_)])  # others were refused
+
+    def _check_room(self, entity: str, ids: list[str]) -> None:
+        if entity not in self._fetched:
+            self._tables.check_room(entity, ids)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -38,7 +38,7 @@ from rankd.signals.store import (
 )
 from rankd.signals.values import take
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
-from rankd.types.text import composite_id, composite_parts
+from rankd.types.text import composite_id, composite_parts, is_utf8
 
 OnCommit = Callable[[Commit], Awaitable[None]]
 
@@ -76,6 +76,8 @@ class RedisStore:
     def __init__(self, rows: RedisRows, clock: Callable[[], float], on_commit: OnCommit | None) -> None:
         self.rows = rows
         self.on_commit = on_commit
+        self.check_room: Callable[[str, list[str]], None] | None = None
+        """Called with the ids that are about to be written; may raise."""
         self.writer = os.urandom(8)
         self.log = ChangeLog(rows, self.writer)
         self._clock = clock
@@ -117,6 +119,8 @@ class RedisStore:
         rows = [row for row in range(len(batch.ids)) if row not in faulty]
         if not rows:
             return WriteResult(0, rejected)
+        if self.check_room is not None:
+            self.check_room(batch.entity, [batch.ids[row] for row in rows])
         writing = Writing(self.rows, batch.entity, batch, now_ms, self._settings)
         outcome = await self._run(writing, batch.ids, rows)
         return WriteResult(len(rows), rejected, outcome.late_count, sorted(outcome.repeated))
@@ -124,7 +128,7 @@ class RedisStore:
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         """See SignalStore.delete."""
         self._check_open()
-        distinct = list(dict.fromkeys(id_ for id_ in ids if id_ and _is_utf8(id_)))
+        distinct = list(dict.fromkeys(id_ for id_ in ids if id_ and is_utf8(id_)))
         if not distinct:
             return 0
         writing = Writing(self.rows, entity, None, self._now_ms(), self._settings)
@@ -308,11 +312,3 @@ def _signal_statistics(ages_ms: NDArray[np.int64], scale: float) -> SignalStatis
         return SignalStatistics(0, float("nan"), float("nan"))
     ages_s = ages_ms / 1000
     return SignalStatistics(round(len(ages_ms) * scale), float(np.median(ages_s)), float(ages_s.max()))
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

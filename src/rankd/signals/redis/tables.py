@@ -100,10 +100,7 @@ class ReplicaTables:
         table = self.tables.tables[entity]
         if len(table) + len(ids) <= self._max_rows:
             return
-        try:
-            new = len(set(ids)) - int(np.count_nonzero(table.find(list(dict.fromkeys(ids)))))
-        except UnicodeEncodeError:  # which is refused later
-            return
+        new = len(set(ids)) - int(np.count_nonzero(table.find(list(dict.fromkeys(ids)))))
         if len(table) + new > self._max_rows:
             raise StoreFullError(
                 f"expected at most {self._max_rows} rows of {entity}, got {new} new ones with {len(table)} in this "
