@@ -45,6 +45,7 @@ COMMANDS = {
     "describe": Entry("rankd.cli.describe:command", "Service", "Show the schema, fill rates, ages and sizes."),
     "export": Entry("rankd.cli.export:command", "Service", "Write all rows of an entity to a file."),
     "forget": Entry("rankd.cli.forget:command", "Service", "Delete everything kept under a user's id."),
+    "snapshot": Entry("rankd.cli.snapshot:command", "Service", "Copy signals, verify them, put a copy back."),
     "build-signals": Entry("rankd.cli.build_signals:command", "Workspace", "Build signals from a history of events."),
     "rank": Entry("rankd.cli.rank:command", "Service", "Order candidates."),
     "score": Entry("rankd.cli.score:command", "Service", "Print model outputs for candidates."),

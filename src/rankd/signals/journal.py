@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from rankd.errors import StoreError
-from rankd.signals.declared import document_of, entities_of, same, union
+from rankd.signals.declared import Document, document_of, entities_of, same, union
 from rankd.signals.manifest import NAME, Manifest, log_path, snapshot_path
 from rankd.signals.recordfile import DamageError, OnDamage, RecordWriter, sync_directory
 from rankd.signals.records import FORMAT, LOG, Change, Group, Head, encode
@@ -64,7 +64,6 @@ class Journal:
                 f"`rankd snapshot restore {self.directory} --accept-loss` makes it anew from them"
             )
         with _Failures(self.directory):
-            log_path(self.directory, 0).unlink(missing_ok=True)
             self._new_log(0).close()
             manifest = Manifest(self._document, None, (0,))
             manifest.write(self.directory)
@@ -168,18 +167,7 @@ class Journal:
         return self.number
 
     def _new_log(self, after: int) -> RecordWriter:
-        path = log_path(self.directory, after)
-        path.unlink(missing_ok=True)  # of a writer that was killed before it was named
-        writer = RecordWriter(path)
-        try:
-            writer.append(after, encode(Head(LOG, FORMAT, self._document, after)))
-            writer.sync()
-            sync_directory(self.directory)
-        except BaseException:
-            writer.close()
-            path.unlink(missing_ok=True)
-            raise
-        return writer
+        return begin_log(self.directory, self._document, after)
 
     def accept(self, number: int) -> None:
         """The snapshot up to `number` is in force; what is older goes."""
@@ -197,8 +185,20 @@ class Journal:
 
     def set_tables(self, set_id: int) -> None:
         """These tables follow from now on, and values are of the schema as it is now."""
+        if not self.is_same_schema:
+            self._renew_log()
         with _Failures(self.directory):
             self._install(Manifest(self._document, self.manifest.snapshot, self.manifest.logs, set_id))
+
+    def _renew_log(self) -> None:
+        """So that the head of a log says what all values in it are of, should the manifest be lost."""
+        if self.number != self.manifest.logs[-1]:
+            self.rotate()
+            return
+        with _Failures(self.directory):
+            writer = self._new_log(self.number)
+        self._writer.close()
+        self._writer = writer
 
     def _install(self, manifest: Manifest) -> None:
         manifest.write(self.directory)
@@ -211,6 +211,25 @@ class Journal:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def begin_log(directory: Path, document: Document, after: int) -> RecordWriter:
+    """A log without groups; one of the same name that is there is replaced. OSError; then it is not."""
+    path = log_path(directory, after)
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)  # of a writer that was killed
+    writer = RecordWriter(new)
+    try:
+        writer.append(after, encode(Head(LOG, FORMAT, document, after)))
+        writer.sync()
+        new.rename(path)
+        writer.path = path
+        sync_directory(directory)
+    except BaseException:
+        writer.close()
+        new.unlink(missing_ok=True)
+        raise
+    return writer
 
 
 class _Failures:

@@ -53,7 +53,8 @@ class Manifest:
                 raise ValueError
         except ValueError:
             raise StoreError(
-                f"{path} is damaged; `rankd snapshot restore --accept-loss` makes it anew from the files beside it"
+                f"{path} is damaged; `rankd snapshot restore {directory} --accept-loss` makes it anew from the files "
+                "beside it"
             ) from None
         if format_ != str(_FORMAT):
             raise StoreError(f"{path} is of format {format_}; this rankd reads format {_FORMAT}")

@@ -9,7 +9,6 @@ that goes down, leaves an unfinished record at the end of a file, and nothing el
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import zlib
@@ -29,6 +28,7 @@ _END: Final = b"\xa5"
 """Not zero: zeros at the end of a file are what was never written."""
 
 _SECTOR_BYTES: Final = 512
+_CHUNK_BYTES: Final = 1 << 20
 
 
 class DamageError(StoreError):
@@ -38,7 +38,8 @@ class DamageError(StoreError):
 
     def __init__(self, path: Path, offset: int, reason: str, is_cut: bool, resumes: int | None, goes_on: int) -> None:
         super().__init__(f"{path}: at byte {offset} {reason}")
-        self.path, self.offset, self.is_cut, self.resumes, self.goes_on = path, offset, is_cut, resumes, goes_on
+        self.path, self.offset, self.reason, self.is_cut = path, offset, reason, is_cut
+        self.resumes, self.goes_on = resumes, goes_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,76 +71,124 @@ def encode_record(number: int, body: bytes) -> list[bytes]:
 OnDamage = Callable[[DamageError], None]
 
 
-def read_records(path: Path, on_damage: OnDamage | None = None) -> Iterator[Record]:
+def read_records(path: Path, on_damage: OnDamage | None = None, descriptor: int | None = None) -> Iterator[Record]:
     """The records of a file, in order. DamageError at the first that cannot be read; with `on_damage` that is told and
-    reading goes on at the next that can. StoreError if the file cannot be read at all."""
+    reading goes on at the next that can. StoreError if the file cannot be read at all.
+
+    `descriptor`: the open file, where the name may be another's by now; it stays open. What is appended meanwhile
+    is not read. Nothing is mapped: a file that is cut meanwhile, or a disk that fails, is an error and no signal.
+    """
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if not size:
-                return
-            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
-                yield from _records(path, data, on_damage)
+        own = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if descriptor is None else descriptor
+        try:
+            yield from _records(path, _Source(own), on_damage)
+        finally:
+            if descriptor is None:
+                os.close(own)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _records(path: Path, data: memoryview, on_damage: OnDamage | None) -> Iterator[Record]:
+class _Source:
+    """A file of which the bytes up to `size` are read."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Fewer bytes if it ends before."""
+        data = os.pread(self._descriptor, length, offset)
+        if len(data) == length or not data:
+            return data
+        pieces = [data]
+        while data:  # pread gives 2 GiB at most
+            offset += len(data)
+            length -= len(data)
+            data = os.pread(self._descriptor, length, offset)
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def chunks(self, offset: int) -> Iterator[tuple[int, bytes]]:
+        """Everything from there on, each with its offset."""
+        while offset < self.size:
+            data = self.read(offset, min(_CHUNK_BYTES, self.size - offset))
+            if not data:
+                return
+            yield offset, data
+            offset += len(data)
+
+
+def _records(path: Path, source: _Source, on_damage: OnDamage | None) -> Iterator[Record]:
     offset = 0
-    while offset < len(data):
-        head = _head_at(data, offset)
+    while offset < source.size:
+        head = _head_at(source, offset)
         end = None if head is None else offset + _HEAD_BYTES + head.length
-        if head is None or end is None or not _is_whole(data, head, offset + _HEAD_BYTES, end):
-            damage = _damage(path, data, offset, end)
+        body = b""
+        if head is not None and end is not None and end <= source.size:
+            body = source.read(offset + _HEAD_BYTES, head.length)
+        if head is None or end is None or not _is_whole(body, head):
+            damage = _damage(path, source, offset, end)
             if on_damage is None:
                 raise damage
             on_damage(damage)
             offset = damage.goes_on
             continue
-        with data[offset + _HEAD_BYTES : end - len(_END)] as body:
-            yield Record(head.number, body, offset, end)
+        yield Record(head.number, memoryview(body)[: -len(_END)], offset, end)
         offset = end
 
 
-def _is_whole(data: memoryview, head: _Head, start: int, end: int) -> bool:
-    if end > len(data):
-        return False
-    with data[start:end] as body:
-        return zlib.crc32(body) == head.checksum and bytes(body[-1:]) == _END
+def _is_whole(body: bytes, head: _Head) -> bool:
+    return len(body) == head.length and zlib.crc32(body) == head.checksum and body.endswith(_END)
 
 
-def _head_at(data: memoryview, offset: int) -> _Head | None:
+def _head_at(source: _Source, offset: int) -> _Head | None:
     """The head of the record that begins there; None: none does."""
-    if offset + _HEAD_BYTES > len(data):
+    data = source.read(offset, _HEAD_BYTES)
+    if len(data) < _HEAD_BYTES:
         return None
-    with data[offset : offset + _HEAD.size] as head:
-        magic, length, number, checksum = _HEAD.unpack(head)
-        if magic != _MAGIC or not length:
-            return None
-        own = int.from_bytes(data[offset + _HEAD.size : offset + _HEAD_BYTES], "little")
-        return _Head(length, number, checksum) if zlib.crc32(head) == own else None
+    magic, length, number, checksum = _HEAD.unpack_from(data)
+    if magic != _MAGIC or not length:
+        return None
+    own = int.from_bytes(data[_HEAD.size :], "little")
+    return _Head(length, number, checksum) if zlib.crc32(data[: _HEAD.size]) == own else None
 
 
-def _damage(path: Path, data: memoryview, offset: int, end: int | None) -> DamageError:
+def _damage(path: Path, source: _Source, offset: int, end: int | None) -> DamageError:
     """`end`: where the record should end, if its head is good."""
-    rest = bytes(data[offset:])
-    there = offset + len(rest.rstrip(b"\0"))
+    there = offset  # where what is not zero ends
+    for at, data in source.chunks(offset):
+        there = at + len(text) if (text := data.rstrip(b"\0")) else there
     if end is None:
         is_cut = there < offset + _HEAD_BYTES
         reason = "is no record"
     else:
         # What a file system had no time to write is zero from some sector on.
-        is_cut = end > len(data) or -(-there // _SECTOR_BYTES) * _SECTOR_BYTES < end
+        is_cut = end > source.size or -(-there // _SECTOR_BYTES) * _SECTOR_BYTES < end
         reason = "is a record that does not fit its checksum"
     if is_cut:
-        reason = f"is a record that was cut short, {len(rest)} bytes of it"
-    at = rest.find(_MAGIC, 1)
-    while at >= 0:
-        head = _head_at(data, offset + at)
-        if head is not None:
-            return DamageError(path, offset, reason, False, head.number, offset + at)
-        at = rest.find(_MAGIC, at + 1)
-    return DamageError(path, offset, reason, is_cut, None, len(data))
+        reason = f"is a record that was cut short, {source.size - offset} bytes of it"
+    found = _next_head(source, offset + 1)
+    if found is None:
+        return DamageError(path, offset, reason, is_cut, None, source.size)
+    goes_on, head = found
+    return DamageError(path, offset, reason, False, head.number, goes_on)
+
+
+def _next_head(source: _Source, offset: int) -> tuple[int, _Head] | None:
+    """The next record that has a good head, and where."""
+    before = b""  # the end of the chunk before, where a head may begin
+    for start, data in source.chunks(offset):
+        text = before + data
+        at = text.find(_MAGIC)
+        while at >= 0:
+            place = start - len(before) + at
+            head = _head_at(source, place)
+            if head is not None:
+                return place, head
+            at = text.find(_MAGIC, at + 1)
+        before = text[-len(_MAGIC) + 1 :]
+    return None
 
 
 class RecordWriter:

@@ -8,7 +8,7 @@ was never answered, and is left out; anything else that is not as it was written
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from typing import Final
 from rankd.errors import StoreError
 from rankd.signals.manifest import Manifest, log_path, snapshot_path
 from rankd.signals.recordfile import DamageError, OnDamage, Record, read_records
-from rankd.signals.records import FORMAT, LOG, SNAPSHOT, Foot, Group, Head, decode
+from rankd.signals.records import FORMAT, LOG, SNAPSHOT, Foot, Group, Head, Upsert, decode
 
 OLD_NAME: Final = "signals.sqlite3"
 """What earlier rankds kept signals in."""
@@ -26,12 +26,17 @@ GO_ON: Final = "`rankd snapshot restore {} --accept-loss` goes on without what i
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A group as it lies in `path`, `size` bytes of it. `number` 0: of a snapshot."""
+    """A group as it lies in `path`, from byte `start` on, `size` bytes of it. `number` 0: of a snapshot."""
 
     number: int
     group: Group
     path: Path
+    start: int
     size: int
+
+    def damage(self, reason: str) -> DamageError:
+        """What is wrong with it."""
+        return DamageError(self.path, self.start, reason, False, None, self.start + self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +59,43 @@ def refuse_old(directory: Path) -> None:
         )
 
 
-def read_state(directory: Path, manifest: Manifest, on_damage: OnDamage | None = None) -> Iterator[Stored]:
-    """All groups. StoreError, with what is lost and how to go on, for what is damaged or missing."""
+def read_state(
+    directory: Path, manifest: Manifest, on_damage: OnDamage | None = None, held: Mapping[Path, int] | None = None
+) -> Iterator[Stored]:
+    """All groups. StoreError, with what is lost and how to go on, for what is damaged or missing. `held`: the files,
+    open; None: by their names."""
+
+    def is_there(path: Path) -> bool:
+        return path.exists() if held is None else path in held
+
+    files = held or {}
     if manifest.snapshot is not None:
         path = snapshot_path(directory, manifest.snapshot)
-        if on_damage is None or path.exists():
-            yield from read_snapshot(path, on_damage)
+        if is_there(path):
+            yield from read_snapshot(path, on_damage, files.get(path))
         else:
-            on_damage(_missing(path))
+            _tell(_missing(path), on_damage)
     number = manifest.snapshot or 0
     for after in manifest.logs:
         path = log_path(directory, after)
-        if not path.exists():
+        if not is_there(path):
             _tell(_missing(path), on_damage)
             continue
         if after != number:
             _tell(_gap(path, number, after), on_damage)
         number = after
-        for stored in read_log(path, after, after == manifest.logs[-1], on_damage):
+        for stored in read_log(path, after, after == manifest.logs[-1], on_damage, files.get(path)):
             yield stored
             number = stored.number
 
 
-def read_snapshot(path: Path, on_damage: OnDamage | None = None) -> Iterator[Stored]:
+def read_snapshot(path: Path, on_damage: OnDamage | None = None, descriptor: int | None = None) -> Iterator[Stored]:
     """The groups of a snapshot. As `read_state`."""
     foot: Foot | None = None
-    expected = 0
-    for record in _told(read_records(path, on_damage), path):
+    expected, end = 0, 0
+    rows: dict[str, int] = {}
+    for record in _told(read_records(path, on_damage, descriptor), path):
+        end = record.end
         if record.number != expected:
             _tell(_gap(path, expected - 1, record.number - 1, record.start), on_damage)
         expected = record.number + 1
@@ -88,15 +103,24 @@ def read_snapshot(path: Path, on_damage: OnDamage | None = None) -> Iterator[Sto
         if isinstance(content, Head):
             check_head(path, content, SNAPSHOT)
         elif isinstance(content, Group):
-            yield Stored(0, content, path, record.end - record.start)
+            for change in content.changes:
+                if isinstance(change, Upsert):
+                    rows[change.entity] = rows.get(change.entity, 0) + len(change.ids)
+            yield Stored(0, content, path, record.start, record.end - record.start)
         else:
             foot = content
     if foot is None:
-        size = path.stat().st_size if path.exists() else 0
-        _tell(DamageError(path, size, "its end is missing", False, None, size), on_damage)
+        _tell(DamageError(path, end, "its end is missing", False, None, end), on_damage)
+        return
+    for entity, count in foot.rows.items():
+        if rows.get(entity, 0) != count:
+            reason = f"it has {rows.get(entity, 0)} of {count} rows of {entity}"
+            _tell(DamageError(path, end, reason, False, None, end), on_damage)
 
 
-def read_log(path: Path, after: int, is_last: bool, on_damage: OnDamage | None = None) -> Iterator[Stored]:
+def read_log(
+    path: Path, after: int, is_last: bool, on_damage: OnDamage | None = None, descriptor: int | None = None
+) -> Iterator[Stored]:
     """The groups of a log. As `read_state`."""
 
     def damaged(error: DamageError) -> None:
@@ -104,7 +128,7 @@ def read_log(path: Path, after: int, is_last: bool, on_damage: OnDamage | None =
             _tell(error, on_damage)
 
     expected = after
-    for record in _told(read_records(path, damaged), path):
+    for record in _told(read_records(path, damaged, descriptor), path):
         if record.number != expected:
             _tell(_gap(path, expected - 1, record.number - 1, record.start), on_damage)
         expected = record.number + 1
@@ -112,14 +136,14 @@ def read_log(path: Path, after: int, is_last: bool, on_damage: OnDamage | None =
         if isinstance(content, Head):
             check_head(path, content, LOG)
         elif isinstance(content, Group):
-            yield Stored(record.number, content, path, record.end - record.start)
+            yield Stored(record.number, content, path, record.start, record.end - record.start)
 
 
-def end_of_log(path: Path, after: int) -> LogEnd:
-    """Reads a log to its end. DamageError for what is not a cut end; StoreError."""
+def end_of_log(path: Path, after: int, descriptor: int | None = None) -> LogEnd:
+    """Reads a log to its end. DamageError for what is not a cut end; StoreError. `descriptor`: the open file."""
     number, size = after - 1, 0
     try:
-        for record in read_records(path):
+        for record in read_records(path, None, descriptor):
             if record.number != number + 1:
                 raise _gap(path, number, record.number - 1, record.start)
             number, size = record.number, record.end
