@@ -20,6 +20,7 @@ from rankd.v1.signals_pb2 import FloatValues, SignalColumn, SignalDescription, S
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 F32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 INT64 = st.integers(-(2**63) + 1, 2**63 - 1)
+MILLIS = st.integers(1, 2**52).map(lambda ms: np.datetime64(ms, "ms"))
 VALUES = {
     "f32": F32,
     "i64": INT64,
@@ -30,6 +31,9 @@ VALUES = {
     "embedding[3]": st.lists(F32, min_size=3, max_size=3).map(lambda v: np.array(v, np.float32)),
     "set": st.sets(TEXT, max_size=4),
     "map": st.dictionaries(TEXT, F32, max_size=4),
+    "decayed_counter": st.floats(allow_nan=False, allow_infinity=False),
+    "windowed_counter": st.dictionaries(MILLIS, F32, max_size=4),
+    "list[3]": st.lists(st.tuples(TEXT, MILLIS), max_size=3),
 }
 
 
@@ -87,6 +91,7 @@ def test_packed_lengths_around_each_byte_of_the_varint(length):
         ("f32", np.array([1, 2], np.int32)[::-1], "floats"),
         ("i64", np.array([1, 2], np.uint8), "ints"),
         ("bool", np.array([True, False]), "bools"),
+        ("decayed_counter", np.array([0.1, np.nan]), "doubles"),
     ],
 )
 def test_numpy_columns_go_whole(type_name, array, kind):
@@ -94,6 +99,22 @@ def test_numpy_columns_go_whole(type_name, array, kind):
     assert column.WhichOneof("values") == kind and not column.rows and not column.clear_rows
     got = column_values(column, 2)
     assert got == [None if value != value else value for value in array.tolist()]
+
+
+def test_buckets_are_sent_in_order_and_members_without_a_time_as_the_row():
+    column = signal_column(
+        parse_type("s", "windowed_counter"), [{7_200_000: 1, datetime(1970, 1, 1, 1, tzinfo=UTC): 2}]
+    )
+    assert list(column.windows.bucket_unix_millis) == [3_600_000, 7_200_000] and list(column.windows.counts) == [2, 1]
+    column = signal_column(parse_type("s", "list[3]"), [["new", ("old", 5)]])
+    assert list(column.lists.values) == ["new", "old"] and list(column.lists.unix_millis) == [0, 5]
+
+
+@pytest.mark.parametrize("amounts", [[1, None], [1, math.nan], np.array([1, np.nan])])
+def test_what_is_added_is_a_number_or_is_kept(client, amounts):
+    types = {"clicks": "windowed_counter"}
+    with pytest.raises(RequestError, match=r'columns\["clicks"\]\[1\]: expected what to add, or KEEP'):
+        client.write_signals("item", ["a", "b"], {"clicks": amounts}, operations={"clicks": "add"}, types=types)
 
 
 def test_a_matrix_is_embeddings():
@@ -138,10 +159,21 @@ def test_datetimes_are_milliseconds_rounded_down():
         ("map", [("a", 1)]),
         ("map", {"a": "b"}),
         ("map", {1: 1}),
+        ("decayed_counter", "1"),
+        ("windowed_counter", 3),
+        ("windowed_counter", {"2026-11-21": 3}),
+        ("windowed_counter", {5: "3"}),
+        ("windowed_counter", {5: 3, np.datetime64(5, "ms"): 1}),
+        ("list[3]", "abc"),
+        ("list[3]", {"a"}),
+        ("list[3]", [3]),
+        ("list[3]", [("a", 1, 2)]),
+        ("list[3]", [("a", "yesterday")]),
+        ("ratio", 0.5),
     ],
 )
 def test_a_value_of_another_type_is_named(type_name, value):
-    good = {"f32": 1, "set": [], "map": {}}.get(type_name)
+    good = {"f32": 1, "set": [], "map": {}, "list[3]": ["a"], "windowed_counter": {}}.get(type_name)
     with pytest.raises(RequestError) as caught:
         signal_column(parse_type("price", type_name), [good, value], first_row=100)
     assert caught.value.reason is Reason.WRONG_TYPE
@@ -168,7 +200,9 @@ def test_any_iterable_is_a_column():
     assert row_values("price", {"a": 1, "b": 2}.values(), 2) == [1, 2]
 
 
-@pytest.mark.parametrize("type_name", ["", "f64", "embedding", "embedding[", "embedding[x]", "set[2]", "f32[1]"])
+@pytest.mark.parametrize(
+    "type_name", ["", "f64", "embedding", "embedding[", "embedding[x]", "set[2]", "f32[1]", "list", "list[3"]
+)
 def test_unknown_types(type_name):
     with pytest.raises(ValueError):
         parse_type("s", type_name)

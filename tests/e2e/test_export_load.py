@@ -29,9 +29,20 @@ schema:
     vector: embedding[2]
     tags: set
     weights: map
+    half: {type: 'embedding[2]', element: f16}
+    byte: {type: 'embedding[2]', element: i8}
+    tastes: {type: map, half_life: 7d}
+    heat: {type: decayed_counter, half_life: 1d, ttl: 3650d}
+    clicks: {type: windowed_counter, window: 7d, bucket: 1d}
+    shown: {type: windowed_counter, window: 7d, bucket: 1d}
+    ctr: {type: ratio, of: [clicks, shown], prior: {mean: 0.02, weight: 50}}
+    recent: {type: 'list[3]'}
+    sold: {type: bool, default: true}
   user: {age: f32}
   user_category: {taste: f32}
+  query_item: {taste: f32}
 entities:
+  query_item: {key: [query, item]}
   user_category: {key: [user, item.brand]}
 profiles:
   search: {columns: [bm25], features: {bm25: column.bm25}, base: bm25}
@@ -42,6 +53,7 @@ server:
   drain_seconds: 0
 """
 COUNT = 2_500
+DAY = 86_400_000
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +79,13 @@ def filled(servers: tuple[str, str]) -> str:
             "vector": [[n / 7, -1.5] for n in range(COUNT)],
             "tags": [{f"t{n % 5}", "x|y"} if n % 4 else set() for n in range(COUNT)],
             "weights": [{"k,": n / 3} if n % 5 else None for n in range(COUNT)],
+            "half": [[n / 7, -1.5] for n in range(COUNT)],
+            "byte": [[n / 7, -1.5] for n in range(COUNT)],
+            "tastes": [{"k": n / 3} for n in range(COUNT)],
+            "heat": [n / 3 if n % 3 else None for n in range(COUNT)],
+            "clicks": [{DAY * (n % 9): n / 3, DAY * 9: 1} if n % 4 else None for n in range(COUNT)],
+            "shown": [{DAY * (n % 9): n} for n in range(COUNT)],
+            "recent": [[(f"|{n}", n + 2), ("b", 1)] if n % 4 else [] for n in range(COUNT)],
         }
         client.write_signals("item", ids, columns, times=[1_700_000_000_000 + n for n in range(COUNT)])
         client.write_signals("item", ids[:9], {"stock": list(range(9))}, times=1_750_000_000_000)
@@ -175,6 +194,43 @@ def test_a_load_is_taken_up_again(servers: tuple[str, str], tmp_path: Path) -> N
         assert client.get_signals("user", ["u42"]).columns["age"] == [7]
 
 
+def test_rows_of_a_file_for_every_kind(servers: tuple[str, str], tmp_path: Path) -> None:
+    """As one would write them by hand: members of lists need no times, buckets begin at times as people write them."""
+    file = tmp_path / "by_hand.jsonl"
+    row = {"id": "hand", "heat": 2.5, "clicks": {"2026-01-02": 3, "2026-01-01T00:00:00Z": 1}, "recent": ["b", "a"]}
+    more = {"half": [1, 2], "byte": [1, 2], "tastes": {"x": 1}, "at": "2026-01-02T03:00:00Z"}
+    bad = [{"id": "bad", "clicks": 3}, {"id": "bad", "recent": "a|b|c|d"}, {"id": "bad", "ctr": 1}]
+    records = [row | more, *({**record, "at": 1} for record in bad)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    result = run(servers[1], "load", file, "--time-field", "at")
+    assert result.stdout.startswith("1 rows written, 3 rejected")
+    assert [line.partition(".jsonl:")[2] for line in result.stderr.splitlines()] == [
+        "2: clicks: expected an object from times at which buckets begin to finite numbers, got 3",
+        "3: recent: expected at most 3 members, got 4",
+        "4: ctr: expected nothing, since a ratio is computed from its counters, got 1",
+    ]
+    got = json.loads(run(servers[1], "get", "hand", "--json").stdout)["rows"][0]
+    at = "2026-01-02T03:00:00.000Z"
+    assert got["written_at"] == at and got["signals"]["recent"] == [["b", at], ["a", at]]
+    assert got["signals"]["clicks"] == {"2026-01-01T00:00:00.000Z": 1, "2026-01-02T00:00:00.000Z": 3}
+    assert (got["signals"]["heat"], got["signals"]["ctr"]) == (2.5, 0.02)
+    shown = run(servers[1], "get", "hand").stdout
+    assert "b (" in shown and "2026-01-02T00:00:00.000Z: 3.0" in shown
+
+
+def test_ids_of_composite_entities(servers: tuple[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"id": "5:Red X/p1", "taste": 1}\n{"id": "p1", "taste": 1}\n{"id": "9:a/p1", "taste": 1}\n')
+    result = run(servers[1], "load", file, "--entity", "query_item")
+    assert result.stdout.startswith("1 rows written, 2 rejected")
+    assert ':2: id: expected an id joined of query and item, such as "5:QUERY/ITEM", got "p1"' in result.stderr
+    stored = json.loads(run(servers[1], "get", "--entity", "query_item", "5:red x/p1", "--json").stdout)
+    assert stored["rows"][0]["signals"] == {"taste": 1}
+    with Client(servers[1]) as client:
+        assert client.get_signals("query_item", ["5:RED x/p1"]).ids == ["5:RED x/p1"]
+        assert client.delete_signals("query_item", ["5:RED X/p1"]) == 1
+
+
 def test_describe_and_forget(filled: str) -> None:
     with Client(filled) as client:
         client.write_signals("user", ["u1", "u2"], {"age": [1, 2]})
@@ -187,6 +243,9 @@ def test_describe_and_forget(filled: str) -> None:
     assert document["entities"]["user_category"]["key"] == ["user", "item.brand"]
     shown = run(filled, "describe", "--statistics").stdout
     assert "embedding[2]" in shown and "67 %" in shown and "█" in shown
+    assert "list[3]" in shown and "of clicks / shown, prior 0.02 of weight 50" in shown and "default true" in shown
+    assert item["signals"]["recent"]["filled"] == COUNT
+    assert item["signals"]["ctr"]["prior"] == {"mean": 0.02, "weight": 50}
     assert "filled" not in run(filled, "describe").stdout
     gone = json.loads(run(filled, "forget", "u1", "--json").stdout)
     assert gone["deleted"] == {"user": 1, "user_category": 1}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.serving import SCHEMA, details, running
 
 from rankd.limits import RequestLimits
-from rankd.server.signal_codec import decode_batch, encode_rows, rejection_path, split_long_ids
+from rankd.server.signal_codec import decode_batch, encode_rows, rejection_path, split_bad_ids
 from rankd.signals.embedded import open_embedded
 from rankd.signals.store import Rejection
 from rankd.v1 import signals_pb2 as sp
@@ -260,7 +260,7 @@ async def test_rows_survive_the_wire(names: list[str], data: st.DataObject) -> N
         ids=names,
     )
     batch = decode_batch(sp.WriteSignalsRequest.FromString(sent.SerializeToString()), SCHEMA, RequestLimits())
-    good, positions, rejected = split_long_ids(batch, limit)
+    good, positions, rejected = split_bad_ids(batch, SCHEMA.entities["item"], limit)
     kept = [i for i, name in enumerate(names) if len(name.encode()) <= limit]
     assert [r.row for r in rejected] == [i for i in range(n) if i not in kept]
     assert list(good.ids) == [names[i] for i in kept]

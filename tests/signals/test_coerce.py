@@ -16,8 +16,18 @@ from signals.conformance import SCHEMA
 from rankd.signals.coerce import coerce_rows, coerce_value
 from rankd.signals.rowfile import BadRow, Row
 from rankd.signals.values import to_list
+from rankd.types.schema import Entity, Signal, SignalKind
 
-ITEM = SCHEMA.entities["item"]
+ITEM = Entity(
+    "item",
+    {
+        **SCHEMA.entities["item"].signals,
+        "heat": Signal("heat", SignalKind.COUNTER, half_life_s=60.0),
+        "clicks": Signal("clicks", SignalKind.WINDOW, window_s=86_400.0, bucket_s=3_600.0),
+        "ctr": Signal("ctr", SignalKind.RATIO, ratio_of=("clicks", "clicks")),
+        "recent": Signal("recent", SignalKind.LIST, dimension=3),
+    },
+)
 
 GOOD: list[tuple[str, Any, Any]] = [
     ("price", 1, 1.0),
@@ -52,6 +62,14 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("affinity", [("a", 1.0), ("b", 2.0)], {"a": 1.0, "b": 2.0}),
     ("vector", [1, 2.5, -3], [1.0, 2.5, -3.0]),
     ("vector", "[1, 2, 3]", [1.0, 2.0, 3.0]),
+    ("heat", "1e300", 1e300),
+    ("clicks", {"1970-01-01T02:00:00Z": 3, "3600000": 1}, {2: 3.0, 1: 1.0}),
+    ("clicks", '{"7200000": 1}', {2: 1.0}),
+    ("clicks", [(datetime.datetime(1970, 1, 1, 2), 1.5)], {2: 1.5}),
+    ("recent", ["b", 1], [("b", 0), ("1", 0)]),
+    ("recent", "b|a", [("b", 0), ("a", 0)]),
+    ("recent", '[["b", 5], "a"]', [("b", 5), ("a", 0)]),
+    ("recent", "", []),
 ]
 
 BAD: list[tuple[str, Any, str]] = [
@@ -88,6 +106,20 @@ BAD: list[tuple[str, Any, str]] = [
     ("vector", [1, 2], "expected embedding[3], got 2 numbers"),
     ("vector", [1, 2, math.nan], "NaN"),
     ("vector", "1,2,3", "expected embedding[3]"),
+    ("heat", 10**400, "expected a finite number, got 1000"),
+    ("heat", "hot", 'expected a finite number, got "hot"'),
+    ("clicks", 3, "expected an object from times at which buckets begin to finite numbers, got 3"),
+    ("clicks", {"3600001": 1}, '"3600001", where no bucket of 3600 s begins'),
+    ("clicks", {"-3600000": 1}, "no bucket"),
+    ("clicks", {str(2**62 // 3_600_000 * 3_600_000): 1}, "no bucket"),
+    ("clicks", {"3600000": 1, "1970-01-01T01:00:00Z": 1}, "more than once"),
+    ("clicks", {"3600000": math.nan}, "NaN"),
+    ("clicks", {"soon": 1}, '"soon"'),
+    ("recent", 5, "expected a list of texts, or of pairs of text and time, got 5"),
+    ("recent", [["a", 1, 2]], "got ['a', 1, 2]"),
+    ("recent", [["a", "soon"]], '"soon"'),
+    ("recent", [None], "got None"),
+    ("ctr", 0.5, "expected nothing, since a ratio is computed from its counters, got 0.5"),
 ]
 
 

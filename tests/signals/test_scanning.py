@@ -10,7 +10,7 @@ from signals.conformance import NOW_S, Clock, rows_batch, schema_of
 from rankd.errors import RequestError
 from rankd.signals.embedded import open_embedded
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
-from rankd.types.text import composite_id, composite_parts
+from rankd.types.text import composite_id, composite_parts, stored_ids
 
 PRICE = Signal("price", SignalKind.F32)
 
@@ -80,10 +80,32 @@ def test_composite_ids_have_an_inverse(parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "id_", ["", "a", "1:", "1:a", "2:a/", "-1:a/b", "1:é/b", "1_0:0123456789/x", "9" * 5000 + ":a"]
+    "id_",
+    [
+        "",
+        "a",
+        "1:",
+        "01:a/b",
+        "²:é/b",
+        "1:a:b",
+        "1:a",
+        "2:a/",
+        "-1:a/b",
+        "1:é/b",
+        "1_0:0123456789/x",
+        "9" * 5000 + ":a",
+    ],
 )
 def test_ids_that_are_not_composite(id_: str) -> None:
     assert composite_parts(id_, 2) is None
+
+
+def test_texts_of_queries_are_kept_in_one_form() -> None:
+    ids = ["8:Red  Éx/P 1", "no such id", "4:a  b/x"]
+    assert stored_ids("item", ids, ()) is ids
+    assert stored_ids("query", ["A  b "], ()) == ["a b"]
+    assert stored_ids("query_item", ids, ("query", "item")) == ["7:red éx/P 1", "no such id", "3:a b/x"]
+    assert stored_ids("item_query", ["2:Ab/C  d"], ("item", "query")) == ["2:Ab/c d"]
 
 
 async def test_statistics() -> None:

@@ -11,7 +11,7 @@ from rankd.cli.ranked_table import bar
 from rankd.cli.remote import connected, remote_options
 from rankd.cli.spans import shown_bytes, shown_span
 from rankd.client import SchemaDescription
-from rankd.types.schema import Element, Entity, Signal
+from rankd.types.schema import Element, Entity, Signal, SignalKind
 
 
 @click.command()
@@ -68,15 +68,26 @@ def _document(found: SchemaDescription) -> dict[str, Any]:
 def _options(signal: Signal) -> dict[str, Any]:
     """What is declared of a signal besides its type."""
     given: dict[str, Any] = {
-        "default": signal.default,
+        "default": _default(signal),
         "ttl_seconds": signal.ttl_s,
         "half_life_seconds": signal.half_life_s,
         "window_seconds": signal.window_s,
         "bucket_seconds": signal.bucket_s,
         "of": None if signal.ratio_of is None else list(signal.ratio_of),
+        "prior": None if signal.prior is None else {"mean": signal.prior.mean, "weight": signal.prior.weight},
         "element": None if signal.element is Element.F32 else signal.element.value,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _default(signal: Signal) -> float | int | bool | None:
+    """As rankd.yaml writes it."""
+    value = signal.default
+    if value is None:
+        return None
+    if signal.kind is SignalKind.BOOL:
+        return bool(value)
+    return int(value) if value.is_integer() else value
 
 
 def _print(found: SchemaDescription, statistics: bool) -> None:
@@ -119,11 +130,15 @@ def _cells(found: SchemaDescription, entity: Entity, signal: Signal) -> tuple[st
 
 
 def _declared(signal: Signal) -> str:
-    shown = {
-        name.removesuffix("_seconds"): shown_span(value) if name.endswith("_seconds") else value
-        for name, value in _options(signal).items()
-    }
-    return ", ".join(
-        f"{name.replace('_', ' ')} {' / '.join(value) if isinstance(value, list) else value}"
-        for name, value in shown.items()
-    )
+    parts = []
+    for name, value in _options(signal).items():
+        if name.endswith("_seconds"):
+            shown = shown_span(value)
+        elif name == "prior":
+            shown = f"{value['mean']:g} of weight {value['weight']:g}"
+        elif isinstance(value, bool):
+            shown = str(value).lower()
+        else:
+            shown = " / ".join(value) if isinstance(value, list) else str(value)
+        parts.append(f"{name.removesuffix('_seconds').replace('_', ' ')} {shown}")
+    return ", ".join(parts)

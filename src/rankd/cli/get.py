@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import click
+import numpy as np
 
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import json_option, print_json, print_table
@@ -70,7 +71,7 @@ def _print(stored: StoredSignals) -> None:
         for at, ms in zip(stored.written_at, stored.message.written_unix_millis, strict=True)
     ]
     ids = [printable(i) for i in stored.ids]
-    columns = {name: [_shown(value) for value in values] for name, values in stored.columns.items()}
+    columns = {name: [_shown(value, now_ms) for value in values] for name, values in stored.columns.items()}
     if len(ids) >= MANY_ROWS:
         rows = zip(ids, *columns.values(), written, strict=True)
         print_table(["id", *columns, "written"], rows)
@@ -88,9 +89,12 @@ def _age(time_ms: int | None, now_ms: float) -> str:
     return "–" if time_ms is None else shown_span(max(0.0, now_ms - time_ms) / 1000)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, now_ms: float) -> str:
     if value is None:
         return "–"
+    if isinstance(value, list) and value:
+        pairs = ((text, _age(int(time.astype(np.int64)), now_ms)) for text, time in value)
+        return printable(", ".join(f"{text} ({age} ago)" for text, age in pairs))
     found = plain(value)
     if isinstance(found, list):
         return printable(", ".join(map(str, found))) or "(empty)"

@@ -97,7 +97,7 @@ class Loader:
         with ThreadPoolExecutor(self._in_flight) as threads:
             try:
                 for batch in batches:
-                    ids = frozenset(stored_ids(self._entity.name, batch.ids))
+                    ids = frozenset(stored_ids(self._entity.name, batch.ids, self._entity.key))
                     while waiting and (
                         len(waiting) >= self._in_flight or any(not ids.isdisjoint(others) for _, others, _ in waiting)
                     ):

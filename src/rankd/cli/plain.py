@@ -24,7 +24,7 @@ def plain(value: Any, kind: SignalKind | None = None) -> Any:
     if isinstance(value, set):
         return sorted(value)
     if isinstance(value, Mapping):
-        return {str(k): f32(v) for k, v in value.items()}
+        return {time_text(k) if isinstance(k, np.datetime64) else str(k): f32(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, float):

@@ -2,7 +2,8 @@
 
 Writing: None, NaN and NaT clear a value (it becomes missing); KEEP leaves it as it is.
 Reading gives what was written: numbers, bool, str, numpy.datetime64[ms] (a timestamp of any
-int64, which datetime cannot hold), float32 arrays, sets and dicts; None is missing.
+int64, which datetime cannot hold), float32 arrays, sets and dicts; of a windowed counter a dict from when a bucket
+begins to its count, of a list pairs of member and time, newest first; None is missing.
 """
 
 from __future__ import annotations
@@ -31,23 +32,24 @@ class _Keep(enum.Enum):
 KEEP: Final = _Keep.KEEP
 """In a column to write: this row's signal stays as it is."""
 
+AS_THE_ROW: Final = 0
+"""A list member's time on the wire: that of its row."""
+
 ColumnData: TypeAlias = "Sequence[Any] | NDArray[Any]"
 """One value per id: of the signal's type, None (or NaN, NaT) to clear it, KEEP to leave it."""
 
-_NUMPY_KINDS = {SignalKind.F32: "fiu", SignalKind.I64: "iu", SignalKind.BOOL: "b"}
+_NUMPY_KINDS = {SignalKind.F32: "fiu", SignalKind.I64: "iu", SignalKind.BOOL: "b", SignalKind.COUNTER: "fiu"}
+
+_SIZED = (SignalKind.EMBEDDING, SignalKind.LIST)
 
 
 def parse_type(name: str, type_name: str) -> Signal:
     """A signal of a type as rankd.yaml writes it, such as "f32" or "embedding[16]". ValueError for any other."""
     base, bracket, rest = type_name.partition("[")
-    if bracket:
-        if base != SignalKind.EMBEDDING.value or not rest.endswith("]"):
-            raise ValueError(f"no signal type {type_name!r}")
-        return Signal(name, SignalKind.EMBEDDING, dimension=int(rest[:-1]))
     kind = SignalKind(base)
-    if kind is SignalKind.EMBEDDING:
-        raise ValueError("an embedding needs its dimension: embedding[16]")
-    return Signal(name, kind)
+    if (kind in _SIZED) != bool(bracket) or (bracket and not rest.endswith("]")):
+        raise ValueError(f"no signal type {type_name!r}; sizes belong to embedding[16] and list[20]")
+    return Signal(name, kind, dimension=int(rest[:-1]) if bracket else 0)
 
 
 def row_values(name: str, data: Iterable[Any], row_count: int) -> ColumnData:
@@ -95,6 +97,8 @@ def _numpy_column(signal: Signal, data: NDArray[Any]) -> SignalColumn:
     if signal.kind is SignalKind.F32:
         with np.errstate(over="ignore"):
             _put_floats(column.floats, signals_pb2.FloatValues.VALUES_FIELD_NUMBER, data)
+    elif signal.kind is SignalKind.COUNTER:
+        _put_doubles(column, data)
     elif signal.kind is SignalKind.I64:
         if data.dtype == np.uint64 and len(data) and data.max() > np.iinfo(np.int64).max:
             wrong_type(f'columns["{signal.name}"]', "int64 numbers", data.max())
@@ -106,6 +110,11 @@ def _numpy_column(signal: Signal, data: NDArray[Any]) -> SignalColumn:
 
 def _put_floats(message: Any, field_number: int, data: ColumnData) -> None:
     message.MergeFromString(packed(field_number, np.ascontiguousarray(data, np.float32)))
+
+
+def _put_doubles(column: SignalColumn, data: ColumnData) -> None:
+    number = signals_pb2.DoubleValues.VALUES_FIELD_NUMBER
+    column.doubles.MergeFromString(packed(number, np.ascontiguousarray(data, np.float64)))
 
 
 Writer: TypeAlias = Callable[[SignalColumn, Signal, list[str], list[Any]], None]
@@ -201,6 +210,55 @@ def _write_maps(column: SignalColumn, signal: Signal, paths: list[str], values: 
         column.maps.lengths.append(len(value))
 
 
+def _write_doubles(column: SignalColumn, signal: Signal, paths: list[str], values: list[Any]) -> None:
+    for path, value in zip(paths, values, strict=True):
+        if not is_number(value):
+            wrong_type(path, "a number", value)
+    _put_doubles(column, values)
+
+
+def _write_windows(column: SignalColumn, signal: Signal, paths: list[str], values: list[Any]) -> None:
+    column.windows.SetInParent()
+    for path, value in zip(paths, values, strict=True):
+        if not isinstance(value, Mapping):
+            expected = f'a mapping from times to numbers, or operations={{"{signal.name}": "add"}} to add a number'
+            wrong_type(path, expected, value)
+        buckets: dict[int, float] = {}
+        for start, count in value.items():
+            millis = _int64(path, unix_millis(f"{path}[{start!r}]", start), "milliseconds since 1970")
+            if not is_number(count):
+                wrong_type(f"{path}[{start!r}]", "a number", count)
+            if millis in buckets:
+                wrong_type(path, "distinct times", f"{start!r} again")
+            buckets[millis] = float(count)
+        column.windows.bucket_unix_millis.extend(sorted(buckets))
+        column.windows.counts.extend(buckets[millis] for millis in sorted(buckets))
+        column.windows.lengths.append(len(buckets))
+
+
+def _write_lists(column: SignalColumn, signal: Signal, paths: list[str], values: list[Any]) -> None:
+    column.lists.SetInParent()
+    for path, value in zip(paths, values, strict=True):
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            wrong_type(path, "a list of strings, or of pairs of string and time", value)
+        for position, member in enumerate(value):
+            inner = f"{path}[{position}]"
+            if isinstance(member, tuple | list):
+                if len(member) != 2:
+                    wrong_type(inner, "a pair of string and time", member)
+                text, time = member
+                column.lists.unix_millis.append(_int64(inner, unix_millis(inner, time), "milliseconds since 1970"))
+            else:
+                text = member
+                column.lists.unix_millis.append(AS_THE_ROW)
+            column.lists.values.append(_string(inner, text))
+        column.lists.lengths.append(len(value))
+
+
+def _refuse(column: SignalColumn, signal: Signal, paths: list[str], values: list[Any]) -> None:
+    wrong_type(paths[0], "nothing: a ratio is computed from its counters", values[0])
+
+
 _WRITERS: dict[SignalKind, Writer] = {
     SignalKind.F32: _write_floats,
     SignalKind.I64: _write_ints,
@@ -211,6 +269,10 @@ _WRITERS: dict[SignalKind, Writer] = {
     SignalKind.EMBEDDING: _write_embeddings,
     SignalKind.SET: _write_sets,
     SignalKind.MAP: _write_maps,
+    SignalKind.COUNTER: _write_doubles,
+    SignalKind.WINDOW: _write_windows,
+    SignalKind.LIST: _write_lists,
+    SignalKind.RATIO: _refuse,
 }
 
 
@@ -250,6 +312,18 @@ def _read_maps(column: SignalColumn) -> list[Any]:
     return [dict(pairs[start:end]) for start, end in _spans(column.maps.lengths)]
 
 
+def _read_windows(column: SignalColumn) -> list[Any]:
+    starts = list(np.array(column.windows.bucket_unix_millis, np.int64).view("datetime64[ms]"))
+    pairs = list(zip(starts, column.windows.counts, strict=True))
+    return [dict(pairs[start:end]) for start, end in _spans(column.windows.lengths)]
+
+
+def _read_lists(column: SignalColumn) -> list[Any]:
+    times = list(np.array(column.lists.unix_millis, np.int64).view("datetime64[ms]"))
+    pairs = list(zip(column.lists.values, times, strict=True))
+    return [pairs[start:end] for start, end in _spans(column.lists.lengths)]
+
+
 def _spans(lengths: Sequence[int]) -> list[tuple[int, int]]:
     ends = np.cumsum(np.array(lengths, np.int64)).tolist()
     return list(zip([0, *ends[:-1]], ends, strict=True)) if ends else []
@@ -264,4 +338,7 @@ _READERS: dict[str, Callable[[SignalColumn], list[Any]]] = {
     "embeddings": _read_embeddings,
     "sets": _read_sets,
     "maps": _read_maps,
+    "doubles": lambda column: [None if number != number else number for number in column.doubles.values],
+    "windows": _read_windows,
+    "lists": _read_lists,
 }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.client.columns import column_values, parse_type
-from rankd.types.schema import Element, Entity, Schema, Signal
+from rankd.types.schema import Element, Entity, Prior, Schema, Signal
 from rankd.v1 import signals_pb2
 
 
@@ -70,7 +70,9 @@ class StoredSignals:
 
     `ids`: those found, in the order asked for. `columns`: a value per id, by signal name; None is
     missing. Timestamps are numpy.datetime64[ms]; embeddings float32 arrays; sets and maps set and
-    dict. `written_at`: when each row was last written, datetime64[ms].
+    dict; windowed counters dicts from when a bucket begins to its count; lists pairs of member and time, newest
+    first. Decayed counters and maps are as of the time of the value. `written_at`: when each row was last written,
+    datetime64[ms].
     """
 
     def __init__(self, message: signals_pb2.GetSignalsResponse) -> None:
@@ -197,6 +199,7 @@ def _signal(message: signals_pb2.SignalDescription) -> Signal | None:
         window_s=_given(message, "window_seconds"),
         bucket_s=_given(message, "bucket_seconds"),
         ratio_of=(message.ratio_of[0], message.ratio_of[1]) if len(message.ratio_of) == 2 else None,
+        prior=Prior(message.prior_mean, message.prior_weight) if message.HasField("prior_weight") else None,
         element=Element(message.element) if message.element in _ELEMENTS else Element.F32,
     )
 

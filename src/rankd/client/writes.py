@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rankd.client.columns import ColumnData, row_values, signal_column
+from rankd.client.columns import KEEP, ColumnData, row_values, signal_column
 from rankd.client.requests import Time
-from rankd.client.values import strings, unix_millis, wrong_type
+from rankd.client.values import is_missing, strings, unix_millis, wrong_type
 from rankd.errors import Reason, RequestError
 from rankd.types.schema import Signal, SignalKind
 from rankd.v1 import signals_pb2
@@ -91,6 +91,11 @@ class Rows:
     def _column(self, signal: Signal, data: ColumnData, start: int) -> SignalColumn | None:
         if self.operations.get(signal.name) != "add":
             return signal_column(signal, data, start)
+        is_whole = isinstance(data, np.ndarray) and data.dtype.kind in "fiu" and not np.isnan(data).any()
+        for position, value in enumerate(() if is_whole else data):
+            if value is not KEEP and is_missing(value):
+                field = f'columns["{signal.name}"][{start + position}]'
+                wrong_type(field, "what to add, or KEEP for a row to which nothing is added", value)
         kind = _ADDED_AS.get(signal.kind, signal.kind)
         column = signal_column(dataclasses.replace(signal, kind=kind), data, start)
         if column is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,7 +31,7 @@ from rankd.signals.store import (
 )
 from rankd.signals.values import NO_ROWS, empty
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
-from rankd.types.text import stored_ids
+from rankd.types.text import composite_id, composite_parts, stored_ids
 from rankd.v1 import signals_pb2 as pb
 
 FIELDS: Final = {
@@ -98,8 +100,11 @@ def decode_batch(request: pb.WriteSignalsRequest, schema: Schema, limits: Reques
     event_ms = np.array(request.unix_millis, np.int64) if request.unix_millis else None
     if event_ms is not None and len(event_ms) == 1:
         event_ms = np.full(len(ids), event_ms[0])
+    columns = [_with_member_times(column, event_ms) for column in columns]
     event_ids = list(request.event_ids) if request.event_ids else None
-    batch = WriteBatch(entity.name, stored_ids(entity.name, ids), columns, event_ms, request.write_id, event_ids)
+    batch = WriteBatch(
+        entity.name, stored_ids(entity.name, ids, entity.key), columns, event_ms, request.write_id, event_ids
+    )
     try:
         check_batch(schema, batch)
     except RequestError as error:
@@ -143,6 +148,22 @@ def _decode_column(column: pb.SignalColumn, entity: Entity, every_row: NDArray[n
     times = np.array(column.unix_millis, np.int64) if column.unix_millis else None
     values = _decode_amounts(column, signal) if operation is Operation.ADD else _decode_values(column, signal, path)
     return ColumnValues(signal.name, positions, values, clear_rows, operation, times)
+
+
+def _with_member_times(column: ColumnValues, event_ms: NDArray[np.int64] | None) -> ColumnValues:
+    """A list's members that came without a time came at their row's. What does not fit together is left to
+    check_batch."""
+    values = column.values
+    if not isinstance(values, ListValues) or not len(values.times_ms) or values.times_ms.all():
+        return column
+    lengths, rows = values.lengths, column.rows
+    times = column.times_ms if column.times_ms is not None or event_ms is None else event_ms.take(rows, mode="clip")
+    if times is None:
+        times = np.full(len(rows), time.time_ns() // 1_000_000)
+    if not (len(times) == len(rows) == len(lengths) and int(lengths.sum()) == len(values.times_ms)):
+        return column
+    filled = np.where(values.times_ms == 0, np.repeat(times, lengths), values.times_ms)
+    return dataclasses.replace(column, values=dataclasses.replace(values, times_ms=filled))
 
 
 def _operation(column: pb.SignalColumn, signal: Signal, path: str) -> Operation:
@@ -228,20 +249,35 @@ def _no_values(signal: Signal, operation: Operation) -> Values:
     return empty(signal)
 
 
-def split_long_ids(batch: WriteBatch, max_id_bytes: int) -> tuple[WriteBatch, list[int], list[Rejection]]:
-    """The batch without rows whose id is longer than the server allows, where its rows stood, and the rest."""
-    if max(map(len, batch.ids)) * 4 <= max_id_bytes:
-        return batch, [], []
-    sizes = [len(text.encode()) for text in batch.ids]
-    rejected = [
-        Rejection(row, "", f"expected at most {max_id_bytes} bytes, got {size}")
-        for row, size in enumerate(sizes)
-        if size > max_id_bytes
-    ]
+def split_bad_ids(
+    batch: WriteBatch, entity: Entity, max_id_bytes: int
+) -> tuple[WriteBatch, list[int], list[Rejection]]:
+    """The batch without rows whose id is longer than the server allows or, of a composite entity, not joined of its
+    parts, where its rows stood, and the rest."""
+    rejected = _long_ids(batch.ids, max_id_bytes) | _unjoined_ids(batch.ids, entity)
     if not rejected:
         return batch, [], []
-    is_kept = np.array(sizes) <= max_id_bytes
-    return keep_rows(batch, is_kept), np.flatnonzero(is_kept).tolist(), rejected
+    is_kept = np.ones(len(batch.ids), np.bool_)
+    is_kept[list(rejected)] = False
+    faults = [Rejection(row, "", rejected[row]) for row in sorted(rejected)]
+    return keep_rows(batch, is_kept), np.flatnonzero(is_kept).tolist(), faults
+
+
+def _long_ids(ids: Sequence[str], max_id_bytes: int) -> dict[int, str]:
+    if max(map(len, ids)) * 4 <= max_id_bytes:
+        return {}
+    sizes = [len(text.encode()) for text in ids]
+    return {row: f"expected at most {max_id_bytes} bytes, got {n}" for row, n in enumerate(sizes) if n > max_id_bytes}
+
+
+def _unjoined_ids(ids: Sequence[str], entity: Entity) -> dict[int, str]:
+    count = len(entity.key)
+    if not count:
+        return {}
+    bad = [row for row, text in enumerate(ids) if composite_parts(text, count) is None]
+    example = composite_id([name.upper() for name in entity.key])
+    joined = f'an id joined of {" and ".join(entity.key)}, such as "{example}"'
+    return {row: f"expected {joined}, got {quoted(ids[row])}" for row in bad}
 
 
 def rejection_path(batch: WriteBatch, rejection: Rejection, entity: Entity) -> str:

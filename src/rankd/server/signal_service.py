@@ -40,7 +40,7 @@ ReplicaStatus = Callable[[], Replica | None]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A batch to write. `batch`: as it was sent; `good`: without rows whose id is too long; `positions`: where its rows
+    """A batch to write. `batch`: as it was sent; `good`: without rows whose id cannot be; `positions`: where its rows
     stood (empty: where they stand)."""
 
     batch: WriteBatch
@@ -61,7 +61,8 @@ class SignalService:
     def check(self, request: pb.WriteSignalsRequest) -> Checked:
         """RequestError at the first fault that is not a row's."""
         batch = codec.decode_batch(request, self.store.schema, self.limits)
-        good, positions, rejected = codec.split_long_ids(batch, self.limits.max_id_bytes)
+        entity = self.store.schema.entities[batch.entity]
+        good, positions, rejected = codec.split_bad_ids(batch, entity, self.limits.max_id_bytes)
         return Checked(batch, good, positions, rejected)
 
     async def write(self, checked: Checked) -> pb.WriteSignalsResponse:
@@ -99,7 +100,7 @@ class SignalService:
         """GetSignals. RequestError (LIMIT_EXCEEDED) for rows that take more than max_read_bytes together."""
         entity, ids = self._checked_ids(request, call)
         wanted = codec.check_signal_names(request.signals, entity)
-        keys = stored_ids(entity.name, ids)
+        keys = stored_ids(entity.name, ids, entity.key)
         now_s = time.time()
         answer, taken = pb.GetSignalsResponse(), 0
         for start in range(0, len(ids), READ_ROWS):
@@ -125,7 +126,7 @@ class SignalService:
     async def delete_signals(self, request: pb.DeleteSignalsRequest, call: Call) -> pb.DeleteSignalsResponse:
         """DeleteSignals."""
         entity, ids = self._checked_ids(request, call)
-        deleted = await self.store.delete(entity.name, stored_ids(entity.name, ids))
+        deleted = await self.store.delete(entity.name, stored_ids(entity.name, ids, entity.key))
         self.counts.add(entity.name, deleted=deleted)
         return pb.DeleteSignalsResponse(deleted_count=deleted)
 
@@ -195,6 +196,8 @@ def _describe(signal: Signal, statistics: EntityStatistics | None) -> pb.SignalD
         bucket_seconds=signal.bucket_s,
         ratio_of=signal.ratio_of or (),
         element=signal.element.value if signal.kind is SignalKind.EMBEDDING else "",
+        prior_mean=None if signal.prior is None else signal.prior.mean,
+        prior_weight=None if signal.prior is None else signal.prior.weight,
     )
     if statistics is not None and signal.name in statistics.signals:
         known = statistics.signals[signal.name]

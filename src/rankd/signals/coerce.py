@@ -18,8 +18,14 @@ What is taken for what:
     set        a list of those; text: a JSON list, or members between bars ("a|b|c")
     map        an object from those to numbers, or a list of pairs; text: a JSON object
     embedding  a list of n numbers; text: a JSON list
+    decayed_counter   a number, or text that is one
+    windowed_counter  an object from the times at which buckets begin to numbers, or a list of pairs; text: a JSON
+               object or list
+    list       the newest first: a list of texts, which came when the row was so, or of pairs of text and time; text: a
+               JSON list, or members between bars
 
-None clears the signal; a signal that the row does not mention keeps its value. NaN in f32 clears, too.
+None clears the signal; a signal that the row does not mention keeps its value. NaN in f32 and
+decayed_counter clears, too.
 """
 
 from __future__ import annotations
@@ -35,6 +41,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from rankd.signals.accumulate import bucket_ms
 from rankd.signals.rowfile import BadRow, Row
 from rankd.signals.store import ColumnValues
 from rankd.signals.values import I64_MISSING, NO_ROWS, from_list
@@ -43,6 +50,7 @@ from rankd.types.schema import Entity, Signal, SignalKind
 _F32_MAX: float = (2 - 2.0**-24) * 2.0**127
 """What is below rounds to a finite float32."""
 
+_I32_MAX = np.iinfo(np.int32).max
 _I64_MAX = np.iinfo(np.int64).max
 
 _BOOL_WORDS = {
@@ -168,7 +176,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _number(value: Any) -> float:
+def _number(value: Any, bound: float = _F32_MAX) -> float:
+    """`bound`: what is as large is none."""
     if isinstance(value, bool):
         raise _Mismatch(_shown(value))
     if isinstance(value, str):
@@ -180,7 +189,7 @@ def _number(value: Any) -> float:
         number = float(value)
     except (ValueError, OverflowError):
         raise _Mismatch(_shown(value)) from None
-    if abs(number) >= _F32_MAX:
+    if abs(number) >= bound:
         raise _Mismatch(_shown(value))
     return number
 
@@ -280,16 +289,8 @@ def _set(signal: Signal, value: Any) -> list[str]:
 
 
 def _map(signal: Signal, value: Any) -> dict[str, float]:
-    if isinstance(value, str):
-        value = _json(value)
-    if isinstance(value, Mapping):
-        pairs: Iterable[Any] = value.items()
-    elif isinstance(value, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value):
-        pairs = value
-    else:
-        raise _Mismatch(_shown(value))
     numbers: dict[str, float] = {}
-    for raw_key, raw_number in pairs:
+    for raw_key, raw_number in _pairs(value):
         key, number = _text(raw_key), _number(raw_number)
         if math.isnan(number):
             raise _Mismatch(f'NaN for "{key}"')
@@ -312,6 +313,55 @@ def _embedding(signal: Signal, value: Any) -> list[float]:
     return numbers
 
 
+def _counter(signal: Signal, value: Any) -> float:
+    return _number(value, math.inf)
+
+
+def _pairs(value: Any) -> list[Any]:
+    """Of an object, or a list of pairs."""
+    if isinstance(value, str):
+        value = _json(value)
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value):
+        return value
+    raise _Mismatch(_shown(value))
+
+
+def _window(signal: Signal, value: Any) -> dict[int, float]:
+    length = bucket_ms(signal)
+    buckets: dict[int, float] = {}
+    for raw_start, raw_count in _pairs(value):
+        start, count = _timestamp(signal, raw_start), _number(raw_count)
+        if math.isnan(count):
+            raise _Mismatch(f'NaN for "{raw_start}"')
+        if start % length or not 0 <= start // length <= _I32_MAX:
+            raise _Mismatch(f'"{raw_start}", where no bucket of {length / 1000:g} s begins')
+        if start // length in buckets:
+            raise _Mismatch(f'"{raw_start}" more than once')
+        buckets[start // length] = count
+    return buckets
+
+
+def _list(signal: Signal, value: Any) -> list[tuple[str, int]]:
+    """A member's time is 0 where none is given: the server takes the row's."""
+    if isinstance(value, str):
+        value = _json(value) if value.lstrip().startswith("[") else value.split("|") if value else []
+    if not isinstance(value, list | tuple):
+        raise _Mismatch(_shown(value))
+    members = []
+    for member in value:
+        is_pair = isinstance(member, list | tuple)
+        if is_pair and len(member) != 2:
+            raise _Mismatch(_shown(member))
+        members.append((_text(member[0]), _timestamp(signal, member[1])) if is_pair else (_text(member), 0))
+    return members
+
+
+def _ratio(signal: Signal, value: Any) -> Any:
+    raise _Mismatch(_shown(value))
+
+
 _CONVERTERS: dict[SignalKind, Callable[[Signal, Any], Any]] = {
     SignalKind.F32: _f32,
     SignalKind.I64: _i64,
@@ -322,6 +372,10 @@ _CONVERTERS: dict[SignalKind, Callable[[Signal, Any], Any]] = {
     SignalKind.SET: _set,
     SignalKind.MAP: _map,
     SignalKind.EMBEDDING: _embedding,
+    SignalKind.COUNTER: _counter,
+    SignalKind.WINDOW: _window,
+    SignalKind.LIST: _list,
+    SignalKind.RATIO: _ratio,
 }
 
 _EXPECTED: dict[SignalKind, str] = {
@@ -333,5 +387,9 @@ _EXPECTED: dict[SignalKind, str] = {
     SignalKind.STRING: "text",
     SignalKind.SET: "a list of texts",
     SignalKind.MAP: "an object from texts to finite numbers",
+    SignalKind.COUNTER: "a finite number",
+    SignalKind.WINDOW: "an object from times at which buckets begin to finite numbers",
+    SignalKind.LIST: "a list of texts, or of pairs of text and time",
+    SignalKind.RATIO: "nothing, since a ratio is computed from its counters",
 }
 """Of the kinds whose type name does not say it best (embedding[16])."""

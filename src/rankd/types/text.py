@@ -14,6 +14,9 @@ from typing import Final
 QUERY: Final = "query"
 """The entity whose ids are query texts."""
 
+_MOST_DIGITS = 5
+"""Of the length of a part: ids have at most 65,536 bytes."""
+
 _WORDS = re.compile(r"[^\W_]+")
 
 
@@ -40,18 +43,12 @@ def composite_id(parts: Sequence[str]) -> str:
 
 def composite_parts(id_: str, count: int) -> list[str] | None:
     """The inverse of `composite_id` of `count` parts; None if it is no such id."""
-    parts: list[str] = []
-    rest = id_.encode()
-    try:
-        for _ in range(count - 1):
-            digits, colon, rest = rest.partition(b":")
-            length = int(digits)
-            if not colon or not digits.isdigit() or rest[length : length + 1] != b"/":
-                return None
-            parts.append(rest[:length].decode())
-            rest = rest[length + 1 :]
-        return [*parts, rest.decode()]
-    except ValueError:
+    if id_.isascii():
+        return _parts(id_, count)
+    try:  # a character for each byte, as lengths are in bytes
+        parts = _parts(id_.encode().decode("latin-1"), count)
+        return parts and [part.encode("latin-1").decode() for part in parts]
+    except UnicodeError:
         return None
 
 
@@ -64,6 +61,32 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def stored_ids(entity: str, ids: Sequence[str]) -> Sequence[str]:
-    """The ids under which rows of an entity are kept: as they are, but for those of `query`."""
-    return [query_key(text) for text in ids] if entity == QUERY else ids
+def _parts(id_: str, count: int) -> list[str] | None:
+    parts: list[str] = []
+    at = 0
+    for _ in range(count - 1):
+        colon = id_.find(":", at, at + _MOST_DIGITS + 1)
+        digits = id_[at : max(colon, at)]
+        if not digits.isdecimal() or (digits[0] == "0" and digits != "0"):
+            return None
+        end = colon + 1 + int(digits)
+        if id_[end : end + 1] != "/":
+            return None
+        parts.append(id_[colon + 1 : end])
+        at = end + 1
+    return [*parts, id_[at:]]
+
+
+def stored_ids(entity: str, ids: Sequence[str], key: Sequence[str] = ()) -> Sequence[str]:
+    """The ids under which rows of an entity are kept: as they are, but for texts of queries: those of `query`, and in
+    ids that are joined of it (`key`: of what)."""
+    if entity == QUERY:
+        return [query_key(text) for text in ids]
+    return [_with_query_keys(text, key) for text in ids] if QUERY in key else ids
+
+
+def _with_query_keys(id_: str, key: Sequence[str]) -> str:
+    parts = composite_parts(id_, len(key))
+    if parts is None:
+        return id_
+    return composite_id([query_key(p) if name == QUERY else p for name, p in zip(key, parts, strict=True)])
