@@ -17,6 +17,7 @@ from support.event_world import SCHEMA, message
 
 from rankd.errors import ConfigError
 from rankd.events.batch.build import build
+from rankd.events.batch.checks import History
 from rankd.events.batch.engines import EngineName, open_engine
 from rankd.events.batch.results import read_batches
 from rankd.events.declare import compile_sources
@@ -59,7 +60,7 @@ def sent(event: dict[str, Any]) -> Any:
     return message(event["event_id"], event["type"], (event["unix_millis"] - NOW_MS) / 1000, **values)
 
 
-def write_history(folder: Path, events: list[dict[str, Any]]) -> list[Path]:
+def write_history(folder: Path, events: list[dict[str, Any]]) -> list[History]:
     """Two files: the properties of one in a struct, those of the other in columns; some events are in both."""
     plain = ("event_id", "type", "item_id", "user_id", "visitor_id", "query", "position", "value")
     paths = []
@@ -72,8 +73,8 @@ def write_history(folder: Path, events: list[dict[str, Any]]) -> list[Path]:
         columns["properties.w"] = pa.array(
             [None if (w := event["properties"].get("w")) is None else float(w) for event in part], pa.float64()
         )
-        paths.append(folder / f"events-{number}.parquet")
-        pq.write_table(pa.table(columns), paths[-1])
+        paths.append(History.of(folder / f"events-{number}.parquet"))
+        pq.write_table(pa.table(columns), paths[-1].path)
     return paths
 
 
@@ -153,7 +154,12 @@ async def check_agreement(tmp_path: Path, engine: EngineName, count: int, seed: 
     events = make_events(count, seed)
     history, items = write_history(tmp_path, events), write_items(tmp_path)
     with open_engine(engine, spark_master="local[2]") as connected:
-        built = build(connected, SCHEMA, history, {"item": [items]}, tmp_path / "out")
+        outcome = build(connected, SCHEMA, history, {"item": [items]}, tmp_path / "out", now_ms=NOW_MS)
+    assert (outcome.event_count, outcome.fault_count) == (
+        sum(pq.read_metadata(file.path).num_rows for file in history),
+        0,
+    )
+    built = outcome.entities
     store = await stream(events, seed)
     declared = {update.entity for update in compile_sources(SCHEMA)}
     assert {one.entity for one in built} == declared
@@ -183,28 +189,83 @@ async def test_spark_agrees_with_the_stream(tmp_path: Path) -> None:
     await check_agreement(tmp_path, "spark", 1_500, 7)
 
 
-def test_times_as_parquet_has_them_and_as_of(tmp_path: Path) -> None:
+def test_times_as_parquet_has_them_and_until(tmp_path: Path) -> None:
     times = np.array(["2023-11-14T22:13:20.123", "2023-11-14T22:13:21.5"], "datetime64[ms]")
     path = tmp_path / "events.parquet"
     events = {"event_id": ["a", "b"], "type": ["purchase"] * 2, "item_id": ["p"] * 2, "value": [1.0, 2.0]}
-    pq.write_table(pa.table({**events, "time": times}), path)
-    items = write_items(tmp_path)
+    pq.write_table(pa.table({**events, "unix_millis": times}), path)
+    history, items = [History.of(path)], {"item": [write_items(tmp_path)]}
     with open_engine("duckdb") as engine:
-        build(engine, SCHEMA, [path], {"item": [items]}, tmp_path / "all")
-        build(engine, SCHEMA, [path], {"item": [items]}, tmp_path / "then", as_of_ms=1_700_000_001_000)
+        whole = build(engine, SCHEMA, history, items, tmp_path / "all", now_ms=NOW_MS)
+        part = build(engine, SCHEMA, history, items, tmp_path / "then", now_ms=NOW_MS, until_ms=1_700_000_001_500)
+    assert (whole.event_count, whole.newest_ms) == (2, 1_700_000_001_500)
+    assert (part.event_count, part.newest_ms) == (1, 1_700_000_000_123)
     assert built_rows("item", tmp_path / "all/item.parquet")["p"]["last_paid"] == (2.0, 1_700_000_001_500)
     assert built_rows("item", tmp_path / "then/item.parquet")["p"]["last_paid"] == (1.0, 1_700_000_000_123)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+GOOD = {"event_id": ["a"], "type": ["click"], "time": [1]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"event_id": ["a"], "type": ["click"]}, r'events\.parquet: expected a column "time", or "unix_millis"'),
+        (GOOD | {"unix_millis": [1]}, 'expected a column "time", or "unix_millis" in its place'),
+        ({"type": ["click"], "time": [1]}, 'expected a column "event_id", got type, time'),
+        (GOOD | {"item": ["p"]}, r'got "item"; did you mean `item_id`\?'),
+        (GOOD | {"item_id": [1.5]}, r"events\.parquet: item_id: expected texts, got float64"),
+        (GOOD | {"value": ["1"]}, r"events\.parquet: value: expected numbers, got string"),
+        (GOOD | {"time": ["2026-01-01"]}, r"events\.parquet: time: expected times as integers"),
+        (GOOD, r"reads item\.category: expected --rows item=FILE"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
     path = tmp_path / "events.parquet"
-    pq.write_table(pa.table({"event_id": ["a"], "type": ["click"], "time": pa.array([None], pa.int64())}), path)
+    pq.write_table(pa.table(columns), path)
+    with open_engine("duckdb") as engine, pytest.raises(ConfigError, match=message):
+        build(engine, SCHEMA, [History.of(path)], {}, tmp_path / "out", now_ms=NOW_MS)
+
+
+def test_events_that_the_stream_refuses_are_left_out_and_named(tmp_path: Path) -> None:
+    hour_ms = 3_600_000
+    bad: list[tuple[dict[str, Any], str]] = [
+        ({"event_id": None}, "event_id: expected a text, got none"),
+        ({"type": ""}, "type: expected a text, got none"),
+        ({"event_id": "ü" * 65}, "event_id: expected at most 128 bytes, got more"),
+        ({"user_id": "u" * 513}, "user_id: expected at most 512 bytes, got more"),
+        ({"time": None}, "time: expected a time, got none"),
+        ({"time": -1}, "time: expected a time from 1970 on, got an earlier one"),
+        ({"time": NOW_MS + hour_ms + 1}, "time: expected at most an hour ahead of the clock, got a later time"),
+        ({"value": float("inf")}, "value: expected a finite number, got another"),
+        ({"position": 1.5}, "position: expected a whole number of 32 bits, got another"),
+        ({"position": -1.0}, "position: expected a whole number of 32 bits, got another"),
+        ({"properties.w": float("nan")}, "properties.w: expected a finite number, got another"),
+    ]
+    good: dict[str, Any] = {"event_id": "e", "type": "click", "time": NOW_MS + hour_ms, "item_id": "p", "user_id": "u"}
+    good |= {"value": 1.0, "position": 0.0, "properties.w": 2.0}
+    kinds = [pa.field(name, pa.float64() if isinstance(value, float) else pa.int64() if name == "time" else pa.string())
+             for name, value in good.items()]  # fmt: skip
+    files = []
+    for number, rows in enumerate(([good], [good | {"event_id": "f"}, *(good | fault for fault, _ in bad)])):
+        files.append(History(tmp_path / f"{number}.parquet", Path(f"shown-{number}")))
+        pq.write_table(pa.Table.from_pylist(rows, pa.schema(kinds)), files[-1].path)
     with open_engine("duckdb") as engine:
-        with pytest.raises(ConfigError, match="expected time for every event, got 1 without"):
-            build(engine, SCHEMA, [path], {"item": [write_items(tmp_path)]}, tmp_path / "out")
-        pq.write_table(pa.table({"event_id": ["a"], "type": ["click"], "time": [1]}), path)
-        with pytest.raises(ConfigError, match=r"reads item\.category: expected --rows item=FILE"):
-            build(engine, SCHEMA, [path], {}, tmp_path / "out")
-        pq.write_table(pa.table({"event_id": ["a"], "type": ["click"]}), path)
-        with pytest.raises(ConfigError, match='expected a column "time"'):
-            build(engine, SCHEMA, [path], {}, tmp_path / "out")
+        outcome = build(engine, SCHEMA, files, {"item": [write_items(tmp_path)]}, tmp_path / "out", now_ms=NOW_MS)
+    assert (outcome.event_count, outcome.fault_count) == (2, len(bad))
+    assert outcome.faults == [f"shown-1:{row}: {what}" for row, (_, what) in enumerate(bad, 2)]
+
+
+def test_files_of_different_columns(tmp_path: Path) -> None:
+    """The second has columns that the first has not: they count."""
+    first = {"event_id": ["a"], "type": ["purchase"], "item_id": ["p"], "time": [5]}
+    second = {"time": [7], "event_id": ["b"], "type": ["purchase"], "item_id": [3], "value": [4.5]}
+    files = []
+    for number, columns in enumerate((first, second)):
+        files.append(History.of(tmp_path / f"{number}.parquet"))
+        pq.write_table(pa.table(columns), files[-1].path)
+    with open_engine("duckdb") as engine:
+        build(engine, SCHEMA, files, {"item": [write_items(tmp_path)]}, tmp_path / "out", now_ms=NOW_MS)
+    found = built_rows("item", tmp_path / "out/item.parquet")
+    assert found["p"]["last_sold"] == (5, 5)
+    assert (found["3"]["last_sold"], found["3"]["last_paid"]) == ((7, 7), (4.5, 7))

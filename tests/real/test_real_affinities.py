@@ -16,6 +16,7 @@ from signals.conformance import rows_batch
 from support.event_world import entity, signal
 
 from rankd.events.batch.build import build
+from rankd.events.batch.checks import History
 from rankd.events.batch.engines import open_engine
 from rankd.events.batch.results import read_batches
 from rankd.events.files import read_events
@@ -103,7 +104,7 @@ async def test_affinities_by_genre(tmp_path: Path) -> None:
     expected = plain_affinities(ratings, movies)
     assert pq.read_metadata(events).num_rows == 100_835
     with open_engine("duckdb") as engine:
-        build(engine, SCHEMA, [events], {"item": [items]}, tmp_path / "out")
+        build(engine, SCHEMA, [History.of(events)], {"item": [items]}, tmp_path / "out", now_ms=round(NOW_S * 1000))
     found: Affinities = {name: {} for name in TAGS}
     for batch in read_batches(SCHEMA.entities["user"], tmp_path / "out/user.parquet"):
         for column in batch.columns:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 from redis.exceptions import RedisError
 
-from rankd.cli.ingest import Report
+from rankd.cli.ingest import Report, is_before
 from rankd.cli.ingesting import Sent, send
 from rankd.cli.loading import Reject
 from rankd.cli.progress import LoadProgress
@@ -33,17 +33,24 @@ class _EndedError(Exception):
 class Consumer:
     """Ends after SIGINT or SIGTERM with what it is at, or when nothing has come for `idle_s` (None: never).
 
-    Where the server or Redis is away, it says so and waits.
+    Events before `since_ms` are acknowledged and left out. Where the server or Redis is away, it says so and waits.
     """
 
     def __init__(
-        self, reader: StreamReader, address: str, timeout_s: float, report: Report, idle_s: float | None
+        self,
+        reader: StreamReader,
+        address: str,
+        timeout_s: float,
+        report: Report,
+        idle_s: float | None,
+        since_ms: int | None,
     ) -> None:
         self._reader = reader
         self._address = address
         self._timeout_s = timeout_s
         self._report = report
         self._idle_s = idle_s
+        self._since_ms = since_ms
         self._is_ended = False
 
     def run(self) -> float:
@@ -78,8 +85,9 @@ class Consumer:
                 return
 
     def _work(self, client: Client, entries: Sequence[Entry]) -> None:
-        good = [entry for entry in entries if entry.event is not None]
-        events = [entry.event for entry in entries if entry.event is not None]
+        read = [(entry, entry.event) for entry in entries if entry.event is not None]
+        taken = [(entry, event) for entry, event in read if not is_before(event, self._since_ms)]
+        good, events = [entry for entry, _ in taken], [event for _, event in taken]
         sent: Sent = self._patiently(lambda: send(client, events, self._timeout_s))
         rejects = [(entry, "", entry.fault) for entry in entries if entry.fault]
         rejects += [(good[position], field, why) for position, field, why in sent.rejects]
@@ -87,6 +95,7 @@ class Consumer:
         self._patiently(lambda: self._reader.finish(entries, faults))
         self._report.accepted_count += sent.accepted_count
         self._report.repeated_count += sent.repeated_count
+        self._report.earlier_count += len(read) - len(taken)
         for entry, field, why in rejects:
             event_id = entry.event.event_id if entry.event is not None else ""
             place = f"{self._reader.rejected_key}: {entry.id}"

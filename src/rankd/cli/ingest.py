@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -19,6 +20,7 @@ from rankd.cli.loading import Reject
 from rankd.cli.output import CommandError, json_option, print_json
 from rankd.cli.progress import LoadProgress, count_lines
 from rankd.cli.remote import connected, printable, remote_options, unreachable
+from rankd.cli.times import TIME
 from rankd.client import DeadlineError, RankdRpcError, ServerUnavailableError
 from rankd.errors import ConfigError
 from rankd.events.files import FORMATS, read_events
@@ -39,6 +41,8 @@ class Report:
     accepted_count: int = 0
     repeated_count: int = 0
     rejected_count: int = 0
+    earlier_count: int = 0
+    """Left out as of a time before --since."""
     source: str = ""
     line: int = 0
     """All up to here, of `source`, is taken or rejected."""
@@ -84,13 +88,15 @@ class Report:
             print_json(
                 {
                     "accepted": self.accepted_count, "repeated": self.repeated_count, "rejected": self.rejected_count,
+                    "earlier": self.earlier_count,
                     "seconds": round(elapsed_s, 3), "events_per_second": round(rate),
                 }
             )  # fmt: skip
         else:
+            earlier = f"{self.earlier_count:,} earlier ones left out, " if self.earlier_count else ""
             click.echo(
                 f"{self.accepted_count:,} events taken ({self.repeated_count:,} of them had come before), "
-                f"{self.rejected_count:,} rejected, in {elapsed_s:.1f} s ({rate:,.0f} events/s)"
+                f"{self.rejected_count:,} rejected, {earlier}in {elapsed_s:.1f} s ({rate:,.0f} events/s)"
             )
 
 
@@ -114,6 +120,10 @@ def _check_source(
 @click.argument("files", nargs=-1, metavar="[FILE...|-]", type=click.Path(path_type=Path))
 @click.option("--format", "format", type=click.Choice([*FORMATS, UBI]), help="Default: by each file's name; -: jsonl.")
 @click.option("--from-line", type=click.IntRange(1), default=1, metavar="N", help="Skip the lines before.")
+@click.option(
+    "--since", "since_ms", type=TIME, metavar="TIME",
+    help="Leave out events before: ISO 8601, or milliseconds since 1970. After build-signals --until TIME.",
+)  # fmt: skip
 @click.option(
     "--redis-stream", "stream", nargs=2, metavar="URL KEY", help="Read a Redis Stream, until it is ended (Ctrl-C)."
 )
@@ -143,6 +153,7 @@ def command(
     files: tuple[Path, ...],
     format: str | None,
     from_line: int,
+    since_ms: int | None,
     stream: tuple[str, str] | None,
     group: str,
     consumer: str,
@@ -172,6 +183,7 @@ def command(
       producer | rankd ingest -
       rankd ingest ubi_events.ndjson --format ubi --rejects rejects.jsonl
       rankd ingest --redis-stream redis://localhost:6379/0 events --group rankd
+      rankd ingest events.jsonl --since 2026-07-01
     """
     _check_source(files, stream, format, from_line, group)
     rejects_file = nullcontext() if rejects is None else rejects.open("w", encoding="utf-8")
@@ -182,9 +194,10 @@ def command(
             from rankd.events.redis_stream import StreamReader
 
             reader = StreamReader(*stream, group, consumer, most=batch_events, claim_after_s=claim_after_s)
-            elapsed_s = Consumer(reader, address, timeout_s, report, idle_s).run()
+            elapsed_s = Consumer(reader, address, timeout_s, report, idle_s, since_ms).run()
         else:
-            elapsed_s = _ingest_files(files, format, from_line, batch_events, in_flight, report, address, timeout_s)
+            rows = partial(_rows, format=format, from_line=from_line, since_ms=since_ms, report=report)
+            elapsed_s = _ingest_files(files, format, rows, batch_events, in_flight, report, address, timeout_s)
     report.finish(elapsed_s, rejects, as_json)
     if report.rejected_count and not allow_rejects:
         raise click.exceptions.Exit(ExitCode.FAILED)
@@ -193,7 +206,7 @@ def command(
 def _ingest_files(
     files: tuple[Path, ...],
     format: str | None,
-    from_line: int,
+    rows: Callable[[Path], Iterator[tuple[int, Event] | BadRow]],
     batch_events: int,
     in_flight: int,
     report: Report,
@@ -213,18 +226,29 @@ def _ingest_files(
         ingester = Ingester(client, done, in_flight, timeout_s)
         for file in files:
             report.begin(str(file))
-            ingester.ingest(_rows(file, format, from_line), batch_events)
+            ingester.ingest(rows(file), batch_events)
     return progress.elapsed_s
 
 
-def _rows(file: Path, format: str | None, from_line: int) -> Iterator[tuple[int, Event] | BadRow]:
+def _rows(
+    file: Path, format: str | None, from_line: int, since_ms: int | None, report: Report
+) -> Iterator[tuple[int, Event] | BadRow]:
     is_stdin = str(file) == "-"
     path = STDIN if is_stdin else file
     rows: Iterable[tuple[int, Event] | BadRow]
     rows = read_ubi(path) if format == UBI else read_events(path, format or ("jsonl" if is_stdin else None))
     for row in rows:
-        if (row.line if isinstance(row, BadRow) else row[0]) >= from_line:
-            yield row
+        if (row.line if isinstance(row, BadRow) else row[0]) < from_line:
+            continue
+        if not isinstance(row, BadRow) and is_before(row[1], since_ms):
+            report.earlier_count += 1
+            continue
+        yield row
+
+
+def is_before(event: Event, since_ms: int | None) -> bool:
+    """Whether an event is to be left out. One without a time is of now."""
+    return since_ms is not None and event.time_ms is not None and event.time_ms < since_ms
 
 
 @contextmanager

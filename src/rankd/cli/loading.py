@@ -178,7 +178,9 @@ def part(batch: RowBatch, start: int, end: int) -> RowBatch:
         cleared: NDArray[np.int64] = column.clear_rows[(column.clear_rows >= start) & (column.clear_rows < end)]
         if len(chosen) or len(cleared):
             rows = column.rows[chosen] - start
-            columns.append(ColumnValues(column.signal, rows, take(column.values, chosen), cleared - start))
+            times = None if column.times_ms is None else column.times_ms[chosen]
+            values = take(column.values, chosen)
+            columns.append(ColumnValues(column.signal, rows, values, cleared - start, times_ms=times))
     return RowBatch(batch.lines[start:end], batch.ids[start:end], columns, [])
 
 

@@ -17,10 +17,12 @@ from pathlib import Path
 import ibis.expr.types as ir
 
 from rankd.errors import ConfigError
+from rankd.events.batch.checks import History
 from rankd.events.batch.engines import Engine
 from rankd.events.batch.signals import state_table
-from rankd.events.batch.tables import Joiner, check, normalise, used_properties
+from rankd.events.batch.tables import Joiner, read_history, used_properties
 from rankd.events.declare import Update, compile_sources
+from rankd.limits import MAX_EVENT_AHEAD_MS
 from rankd.types.schema import Schema
 
 Report = Callable[[str, int, int], None]
@@ -36,25 +38,40 @@ class Built:
     row_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was built of `event_count` events, the newest of `newest_ms` (None: there are none). `fault_count` others
+    cannot be taken; `faults` tells of the first: "FILE:LINE: what is wrong"."""
+
+    entities: Sequence[Built]
+    event_count: int
+    newest_ms: int | None
+    fault_count: int
+    faults: Sequence[str]
+
+
 def build(
     engine: Engine,
     schema: Schema,
-    events: Sequence[Path],
+    events: Sequence[History],
     rows: Mapping[str, Sequence[Path]],
     out: Path,
     *,
-    as_of_ms: int | None = None,
+    now_ms: int,
+    until_ms: int | None = None,
     report: Report = lambda entity, done, total: None,
-) -> list[Built]:
-    """Builds all signals that have a source. `events`: Parquet files. `rows`: by entity, Parquet files of what
-    expressions look up (`id` and signals). `as_of_ms`: later events are left out. ConfigError, with what is wrong."""
+) -> Outcome:
+    """Builds all signals that have a source. `rows`: by entity, Parquet files of what expressions look up (`id` and
+    signals). `now_ms`: events more than an hour later are faulty. `until_ms`: events at this time and later are left
+    out. ConfigError, with what is wrong."""
     updates = compile_sources(schema)
     if not updates:
         raise ConfigError("no signal of the schema has a source (from:): there is nothing to build", "schema")
-    table = normalise(engine.read_parquet(list(events)), used_properties(updates))
-    check(table)
-    if as_of_ms is not None:
-        table = table.filter(table["time"] <= float(as_of_ms))
+    latest_ms = now_ms + MAX_EVENT_AHEAD_MS
+    table, fault_count, faults = read_history(engine, events, used_properties(updates), latest_ms)
+    if until_ms is not None:
+        table = table.filter(table["time"] < float(until_ms))
+    found = table.aggregate(count=table.count(), newest=table["time"].max()).to_pyarrow().to_pylist()[0]
     joiner = Joiner(engine, schema, {entity: engine.read_parquet(list(paths)) for entity, paths in rows.items()})
     out.mkdir(parents=True, exist_ok=True)
     by_entity = {
@@ -68,7 +85,8 @@ def build(
         _remove(path)
         entity_table(group, table, joiner).to_parquet(str(path))
         built.append(Built(entity, path, int(engine.read_parquet([path]).count().to_pyarrow().as_py())))
-    return built
+    newest = found["newest"]
+    return Outcome(built, found["count"], None if newest is None else int(newest), fault_count, faults)
 
 
 def entity_table(updates: Iterable[Update], events: ir.Table, joiner: Joiner) -> ir.Table:

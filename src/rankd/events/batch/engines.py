@@ -85,7 +85,7 @@ def _spark_session(master: str) -> Iterator[Any]:
     except ImportError as error:
         raise ConfigError('Spark needs pyspark: pip install "rankd[spark]"', "--engine") from error
     builder = SparkSession.builder.master(master).appName("rankd build-signals")
-    for key, value in _SPARK.items():
+    for key, value in (_SPARK | (_LOCAL_SPARK if master.startswith("local") else {})).items():
         builder = builder.config(key, value)
     try:
         session = builder.getOrCreate()
@@ -105,6 +105,11 @@ _SPARK: Final = {
     # Times without a zone are UTC, whatever the machine's.
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "false",
+}
+
+_LOCAL_SPARK: Final = {
+    # Spark's default of 200 is for many machines: here each is a task that costs more than its rows.
+    "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 4)),
 }
 
 

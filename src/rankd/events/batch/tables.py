@@ -6,13 +6,15 @@
     property_number_NAME, property_text_NAME                          of the properties that are used
     lookup_ENTITY.SIGNAL                                              what is stored of the event's own row
 
-Files are Parquet with those columns (`time` an integer or a timestamp); properties are columns `properties.NAME`, or a
-struct or map column `properties`. JSON lines are turned into such a file first (events.batch.history).
+Files are Parquet with those columns (`time`, or `unix_millis`, an integer or a timestamp); properties are columns
+`properties.NAME`, or a struct or map column `properties`. JSON lines are turned into such a file first
+(events.batch.history). Files may have different columns of these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import ibis
@@ -20,67 +22,112 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from rankd.errors import ConfigError
-from rankd.events.batch.engines import Engine
+from rankd.events.batch.checks import FAULT, LINE, NUMBERS, TEXTS, TIMES, History, fault, grouped
+from rankd.events.batch.engines import Engine, open_engine
 from rankd.events.batch.expression import compile_node, finite, lookup_column, property_column
 from rankd.events.declare import RowId, Update, lookups, own_id
 from rankd.events.nodes import Lookup, Node, Property, ValueType, walk
 from rankd.types.schema import Schema
 from rankd.types.text import query_key
 
-_TEXTS: Final = ("event_id", "type", "user_id", "visitor_id", "session_id", "item_id", "query")
-_NUMBERS: Final = ("position", "value")
-_REQUIRED: Final = ("event_id", "type", "time")
-
 Lookups = Mapping[str, ir.Table]
 """By entity: a table with `id` and a column for each signal that is looked up."""
 
+SHOWN_FAULTS: Final = 20
 
-def normalise(table: ir.Table, properties: Iterable[Property]) -> ir.Table:
-    """The events with the columns above. ConfigError if the file's columns are not those of events."""
-    names = set(table.columns)
-    for name in _REQUIRED:
-        if name not in names:
-            raise ConfigError(f'expected a column "{name}", got {", ".join(table.columns)[:200]}', "events")
-    columns: dict[str, Any] = {name: _text(table, name) for name in _TEXTS}
-    columns |= {name: _number(table, name) for name in _NUMBERS}
-    columns["time"] = _time(table["time"])
+
+def normalise(
+    table: ir.Table, properties: Iterable[Property], where: str = "events", check: Check | None = None
+) -> ir.Table:
+    """The events with the columns above, and, with `check`, FAULT: what is wrong with each (events.batch.checks), and
+    LINE where the file says it. ConfigError, at `where`, if a column is not of its type."""
+    properties = list(properties)
+    columns: dict[str, Any] = {name: _text(table, name, where) for name in TEXTS}
+    columns |= {name: _number(table, name, where) for name in NUMBERS}
+    time = next((name for name in TIMES if name in table.columns), "time")
+    columns["time"] = _time(table[time], f"{where}: {time}")
     for each in properties:
-        columns[property_column(each.name, each.type)] = _property(table, each)
+        columns[property_column(each.name, each.type)] = _property(table, each, where)
+    if check is not None:
+        raw = [(each.name, _property_column(table, each.name, where)) for each in properties]
+        numbers = [(name, column) for name, column in raw if column is not None and column.type().is_floating()]
+        columns[FAULT] = fault(columns, table, numbers, check.byte_count, check.latest_ms)
+        columns |= {LINE: table[LINE]} if LINE in table.columns else {}
     return table.select(**columns)
 
 
-def check(events: ir.Table) -> None:
-    """ConfigError if an event lacks what every event has."""
-    missing = events.aggregate(**{name: events[name].isnull().sum() for name in _REQUIRED}).to_pyarrow().to_pylist()[0]
-    for name, count in missing.items():
-        if count:
-            raise ConfigError(f"expected {name} for every event, got {count} without", "events")
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How events are checked. `latest_ms`: later ones are faulty."""
+
+    byte_count: Callable[[Any], Any]
+    latest_ms: int
 
 
-def _text(table: ir.Table, name: str) -> Any:
+def read_history(
+    engine: Engine, files: Sequence[History], properties: Sequence[Property], latest_ms: int
+) -> tuple[ir.Table, int, list[str]]:
+    """All events without a fault; how many have one; and the first of these: "FILE:LINE: what is wrong" (of Parquet,
+    the number of the row). ConfigError for a file that has not the columns of events."""
+    groups = grouped(files)
+    check = Check(engine.byte_count, latest_ms)
+    tables = [
+        normalise(engine.read_parquet([file.path for file in group]), properties, str(group[0].shown), check)
+        for group in groups
+    ]
+    events = ibis.union(*(table.drop(LINE) if LINE in table.columns else table for table in tables))
+    faulty = int(events[FAULT].notnull().sum().to_pyarrow().as_py() or 0)
+    told = first_faults([file for group in groups for file in group], properties, latest_ms) if faulty else []
+    return events.filter(events[FAULT].isnull()).drop(FAULT), faulty, told
+
+
+def first_faults(files: Iterable[History], properties: Sequence[Property], latest_ms: int) -> list[str]:
+    """Where the first faulty events stand, at most SHOWN_FAULTS, and what is wrong. By DuckDB, which counts rows."""
+    told: list[str] = []
+    with open_engine("duckdb") as engine:
+        for file in files:
+            table = engine.connection.read_parquet(str(file.path), file_row_number=True)
+            if LINE not in table.columns:
+                table = table.mutate(**{LINE: table["file_row_number"] + 1})
+            checked = normalise(table, properties, str(file.shown), Check(engine.byte_count, latest_ms))
+            faulty = checked.filter(checked[FAULT].notnull()).select(LINE, FAULT).order_by(LINE)
+            rows = faulty.limit(SHOWN_FAULTS - len(told)).to_pyarrow().to_pylist()
+            told += [f"{file.shown}:{row[LINE]}: {row[FAULT]}" for row in rows]
+            if len(told) >= SHOWN_FAULTS:
+                break
+    return told
+
+
+def _text(table: ir.Table, name: str, where: str) -> Any:
     if name not in table.columns:
         return ibis.null("string")
-    return table[name].cast("string").nullif("")
+    column = table[name]
+    if not (column.type().is_string() or column.type().is_integer() or column.type().is_null()):
+        raise ConfigError(f"expected texts, got {column.type()}", f"{where}: {name}")
+    return column.cast("string").nullif("")
 
 
-def _number(table: ir.Table, name: str) -> Any:
+def _number(table: ir.Table, name: str, where: str) -> Any:
     if name not in table.columns:
         return ibis.null("float64")
-    return finite(table[name].cast("float64"))
+    column = table[name]
+    if not (column.type().is_numeric() or column.type().is_null()):
+        raise ConfigError(f"expected numbers, got {column.type()}", f"{where}: {name}")
+    return finite(column.cast("float64"))
 
 
-def _time(column: Any) -> Any:
+def _time(column: Any, where: str = "events.time") -> Any:
     if column.type().is_timestamp():
         return (column.truncate("s").epoch_seconds() * 1000 + column.millisecond()).cast("float64")
     if column.type().is_numeric():
         return column.cast("float64")
-    raise ConfigError(f"expected times as integers (ms since 1970) or timestamps, got {column.type()}", "events.time")
+    raise ConfigError(f"expected times as integers (ms since 1970) or timestamps, got {column.type()}", where)
 
 
-def _property(table: ir.Table, wanted: Property) -> Any:
+def _property(table: ir.Table, wanted: Property, where: str) -> Any:
     if property_column(wanted.name, wanted.type) in table.columns:
         return table[property_column(wanted.name, wanted.type)]
-    column = _property_column(table, wanted.name)
+    column = _property_column(table, wanted.name, where)
     is_number = wanted.type is ValueType.NUMBER
     if column is None:
         return ibis.null("float64" if is_number else "string")
@@ -92,7 +139,7 @@ def _property(table: ir.Table, wanted: Property) -> Any:
     return column.nullif("") if kind.is_string() else ibis.null("string")
 
 
-def _property_column(table: ir.Table, name: str) -> Any:
+def _property_column(table: ir.Table, name: str, where: str) -> Any:
     flat = f"properties.{name}"
     if flat in table.columns:
         return table[flat]
@@ -103,7 +150,7 @@ def _property_column(table: ir.Table, name: str) -> Any:
         return column[name] if name in column.type().names else None
     if column.type().is_map():
         return column.get(name)
-    raise ConfigError(f"expected a struct or a map, got {column.type()}", "events.properties")
+    raise ConfigError(f"expected a struct or a map, got {column.type()}", f"{where}: properties")
 
 
 def used_properties(updates: Iterable[Update]) -> list[Property]:
