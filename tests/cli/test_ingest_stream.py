@@ -97,6 +97,8 @@ def test_two_consumers_share_and_signals_end_them(fake: FakeCollect, redis: Redi
         both = [start(redis, fake.port, name, "--batch-events", "20") for name in ("one", "two")]
         until(lambda: len(fake.counts) == 400)
         until(lambda: pending(client) == 0)
+        # One alone may have taken all, and the other still be about to start.
+        until(lambda: len(client.xinfo_consumers(KEY, GROUP)) == 2)
         both[0].send_signal(signal.SIGTERM)
         both[1].send_signal(signal.SIGINT)
         ends = [finish(process) for process in both]

@@ -70,22 +70,6 @@ def write_bandit(folder: Path, to: Path) -> int:
     return count
 
 
-def movie_genres(folder: Path) -> dict[str, list[str]]:
-    """By movie."""
-    with (folder / "movies.csv").open(encoding="utf-8", newline="") as file:
-        return {row["movieId"]: row["genres"].split("|") for row in csv.DictReader(file)}
-
-
-def ratings(folder: Path) -> list[tuple[str, str, float, int]]:
-    """(user, movie, rating, ms since 1970); a line of the file has a comment in place of its time and is left out."""
-    with gzip.open(folder / "ratings.csv.gz", "rt", encoding="utf-8", newline="") as file:
-        return [
-            (row["userId"], row["movieId"], float(row["rating"]), int(row["timestamp"]) * 1000)
-            for row in csv.DictReader(file)
-            if row["timestamp"].isdecimal()
-        ]
-
-
 def decayed(amounts: list[tuple[int, float]], half_life_ms: float) -> tuple[float, int]:
     """A decayed counter as of the newest time, straight from its definition."""
     newest = max(at for at, _ in amounts)
