@@ -89,7 +89,7 @@ async def test_every_fault_is_unavailable_in_time_and_goes_away(proxy: FaultProx
         proxy.faults = faults
         for _ in range(20):
             start = time.monotonic()
-            with pytest.raises(UnavailableError, match=f"Redis at 127.0.0.1:{proxy.port}"):
+            with pytest.raises(UnavailableError, match=r"Redis (did not answer|does not answer|cannot be reached)"):
                 await ping(connection)
             assert time.monotonic() - start < 2.0
             await asyncio.sleep(0.002)
@@ -146,7 +146,7 @@ async def test_killed_stopped_and_started_again() -> None:
         await _comes_back(store.connection)
         await store.write(prices(["a"], [3.0]))
         server.kill()
-        with pytest.raises(UnavailableError, match=r"Redis at 127\.0\.0\.1:\d+ (cannot be reached|does not answer)"):
+        with pytest.raises(UnavailableError, match=r"Redis (cannot be reached|does not answer)"):
             await store.write(prices(["a"], [4.0]))
         start = time.monotonic()
         for _ in range(100):
@@ -254,7 +254,7 @@ async def test_declarations_are_there_again_after_a_loss() -> None:
         await _comes_back(store.connection)
         await store.write(prices(["a"], [1.0]))
         with server.client() as client:
-            assert len(client.hgetall(store.keys.schema)) == 2 * len(SCHEMA.entities)  # type: ignore[arg-type]
+            assert len(client.hgetall(store.keys.schema)) == 1 + 2 * len(SCHEMA.entities)  # type: ignore[arg-type]
         await store.close()
 
 

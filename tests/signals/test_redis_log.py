@@ -44,6 +44,7 @@ async def test_the_log_tells_every_change_in_order(place: Place) -> None:
         commits.append(commit)
 
     store, other = await opened(place), await opened(place)
+    await store.write(prices([f"i{i}" for i in range(200)], [0.5] * 200))  # every node knows the script after it
     store.on_commit = note
     await store.write(prices(["a"], [0.5]))
     positions = {("item", bucket): at for bucket, at in (await store.log_ends("item")).items()}

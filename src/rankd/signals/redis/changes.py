@@ -33,7 +33,8 @@ _LATE_S: Final = 1.0
 class Change:
     """Records of one bucket: `rows` in the order of their writing; `records`: their ids. `position`: where to go on.
     `is_own` bool (n,): written by this process. `is_gap`: records after the position asked for were trimmed: the
-    bucket's rows must be read anew; `rows` is empty then and `position` the end of the log."""
+    bucket's rows must be read anew; `rows` is empty then and `position` the end of the log. `is_lost`: a gap because
+    Redis no longer has what it had: the log is gone, or ends before the position asked for."""
 
     entity: str
     bucket: int
@@ -42,6 +43,7 @@ class Change:
     records: Sequence[bytes]
     is_own: NDArray[np.bool_]
     is_gap: bool = False
+    is_lost: bool = False
 
 
 Place = tuple[str, int]
@@ -100,18 +102,12 @@ class ChangeLog:
         changes = []
         for place, info in zip(places, await self._info([self._at.keys.log(*p) for p in places]), strict=True):
             position = positions[place]
-            if info is None:
-                is_gap, end = position != BEGINNING, BEGINNING
-            else:
-                at = _number(position)
-                # Of a log that is shorter than it may be, nothing was trimmed.
-                is_gap = at > _number(info["last"]) or (
-                    at < _number(info["first"]) and await self._is_trimmed(place, at)
-                )
-                end = info["last"]
-            if is_gap:
+            at, end = _number(position), BEGINNING if info is None else info["last"]
+            is_lost = at > _number(end)
+            # Of a log that is shorter than it may be, nothing was trimmed.
+            if is_lost or (info is not None and at < _number(info["first"]) and await self._is_trimmed(place, at)):
                 rows = self._at.codecs[place[0]].blank([])
-                changes.append(Change(*place, end, rows, (), np.zeros(0, np.bool_), is_gap=True))
+                changes.append(Change(*place, end, rows, (), np.zeros(0, np.bool_), True, is_lost))
         return changes
 
     async def _is_trimmed(self, place: Place, at: tuple[int, int]) -> bool:

@@ -201,7 +201,9 @@ class RedisConnection:
                 failures.append(str(error))
                 continue
             if isinstance(reply, ResponseError):
-                raise StoreError(f"Redis at {node.name} is not a node of a Cluster: {reply}")
+                raise StoreError(
+                    f"signals.redis.cluster is true, but Redis at {node.name} is not a node of a Cluster: {reply}"
+                )
             self._take_slots(node, reply)
             return
         raise UnavailableError("no node of the Redis Cluster answers: " + "; ".join(failures))

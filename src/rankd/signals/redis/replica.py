@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +20,10 @@ from typing import Final
 
 import numpy as np
 
-from rankd.errors import RankdError, StoreFullError, UnavailableError
-from rankd.signals.redis.changes import BEGINNING, MOST_RECORDS, Change
+from rankd.errors import RankdError, StoreFullError
+from rankd.signals.redis.changes import BEGINNING, MOST_RECORDS, Change, Place
 from rankd.signals.redis.codec import RowStates
+from rankd.signals.redis.node import RefusedError
 from rankd.signals.redis.store import RedisStore
 from rankd.signals.redis.tables import Positions, ReplicaTables, save_positions
 from rankd.signals.redis.writing import Commit
@@ -37,6 +38,8 @@ _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
 _SAVE_S: Final = 1.0
 _CHECK_TIMEOUT_S: Final = 5.0
+_TELL_S: Final = 30.0
+"""How often the same is said again."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,6 +98,9 @@ class Replica:
         self._is_filled = asyncio.Event()
         self._lock = asyncio.Lock()
         self._last_fault = ""
+        self._told_s = 0.0
+        # Groups whose rows Redis has lost: what is here stays until it is written again.
+        self._lost: set[Place] = set()
         self.state = ReplicaState()
         if not self._entities:
             self._is_filled.set()
@@ -141,22 +147,22 @@ class Replica:
                 pause_s = _FIRST_PAUSE_S
                 while True:
                     await self._follow()
-            except UnavailableError as error:
-                self._tell_lost(str(error))
             except StoreFullError as error:
-                self._tell_lost(f"the replica does not follow: {error}")
+                self._tell_lost(str(error))
                 pause_s = 5.0
+            except RefusedError as error:
+                self._tell_lost(str(error.for_operator()))
             except RankdError as error:
-                self._tell_lost(f"the replica cannot follow: {error}")
+                self._tell_lost(str(error))
             self.state.is_following = False
             self._tell(self.state.in_step_s, False)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _tell_lost(self, why: str) -> None:
-        if self._last_fault != why:
-            self._last_fault = why
-            _LOG.warning("%s", why)
+        if self._last_fault != why or time.monotonic() - self._told_s >= _TELL_S:
+            self._last_fault, self._told_s = why, time.monotonic()
+            _LOG.warning("the replica does not follow: %s", why)
 
     def _tell_back(self) -> None:
         if self._last_fault:
@@ -165,9 +171,10 @@ class Replica:
 
     async def _catch_up(self) -> None:
         """Reads whole what has no position, or one that its log no longer reaches back to."""
+        self._store.rows.forget_registration()
+        await self._store.rows.register()
         if self._positions:
-            for change in await self._store.log.gaps(self._positions):
-                self._lose(change)
+            self._lose(await self._store.log.gaps(self._positions))
         await self._fill()
 
     async def _fill(self) -> None:
@@ -176,13 +183,25 @@ class Replica:
             if wanted:
                 await self._resync(entity, wanted)
 
-    def _lose(self, gap: Change) -> None:
-        self.state.gap_count += 1
-        self._positions.pop((gap.entity, gap.bucket), None)
-        _LOG.warning(
-            "the log of %s, group %d, no longer reaches back to where this machine is: its rows are read again",
-            gap.entity, gap.bucket,
-        )  # fmt: skip
+    def _lose(self, gaps: Sequence[Change]) -> None:
+        self.state.gap_count += len(gaps)
+        for gap in gaps:
+            self._positions.pop((gap.entity, gap.bucket), None)
+            if gap.is_lost:
+                self._lost.add((gap.entity, gap.bucket))
+        for entity in dict.fromkeys(gap.entity for gap in gaps):
+            lost = [gap.is_lost for gap in gaps if gap.entity == entity]
+            if count := lost.count(False):
+                _LOG.warning(
+                    "%s: %d of %d logs no longer reach back to where this machine is: all rows are read again",
+                    entity, count, self._store.keys.shards,
+                )  # fmt: skip
+            if count := lost.count(True):
+                _LOG.error(
+                    "%s: Redis has lost what it had in %d of %d groups of rows; those that it has not are kept here as "
+                    "they are until they are written again",
+                    entity, count, self._store.keys.shards,
+                )  # fmt: skip
 
     async def _follow(self) -> None:
         """What is new in the logs."""
@@ -195,8 +214,7 @@ class Replica:
         }
         if full:
             # So far behind, records may have been trimmed before they were read.
-            for gap in await self._store.log.gaps(full):
-                self._lose(gap)
+            self._lose(await self._store.log.gaps(full))
         for change in changes:
             if (change.entity, change.bucket) in self._positions:
                 await self._take(change)
@@ -256,7 +274,10 @@ class Replica:
         for ids in all_ids(table):
             versions = table.keys(ids)
             there = (await self._store.fetch_rows({entity: ids}, _CHECK_TIMEOUT_S))[entity]
-            await self._call(partial(self._tables.force, entity, there, versions))
+            is_kept = None
+            if self._lost:
+                is_kept = np.array([(entity, b) in self._lost for b in self._store.keys.buckets(ids)], np.bool_)
+            await self._call(partial(self._tables.force, entity, there, versions, is_kept))
 
     def _progress(self, done: int, total: int) -> None:
         if self._on_progress is not None:

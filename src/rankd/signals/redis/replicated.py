@@ -11,6 +11,7 @@ those of fetched entities from Redis, by way of a cache. Other processes of the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from rankd.errors import StoreError
+from rankd.errors import StoreError, UnavailableError
 from rankd.kernels.table_writer import TableWriter
 from rankd.limits import RequestLimits
 from rankd.signals.backing import layouts_of
@@ -130,7 +131,11 @@ class ReplicatedStore:
         self._holder = holder
         self._executor = executor
         self._fetched = fetched_entities(redis.schema)
-        self._slots = Slots(set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME, is_writer=True)
+        self._slots = Slots(
+            set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME,
+            redis.schema.entities,
+            is_writer=True,
+        )
         self._replica = Replica(
             redis,
             tables,
@@ -145,6 +150,7 @@ class ReplicatedStore:
         # What was written while no keeper was there to say so.
         self._slots.bump_all()
         self._private: PrivateRows | None = None
+        self._counting: asyncio.Task[None] | None = None
         self._is_closed = False
         redis.check_room = self._check_room
 
@@ -155,7 +161,11 @@ class ReplicatedStore:
             return self.categories.intern_all(texts)
 
         tables = self._tables
-        slots = Slots(set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME, is_writer=False)
+        slots = Slots(
+            set_directory(tables.tables.directory, tables.tables.set_id) / SLOTS_NAME,
+            self.schema.entities,
+            is_writer=False,
+        )
         self._private = PrivateRows(
             tables.layouts, tables.tables, tables.categories, slots, self._redis, options, cache, intern
         )
@@ -165,10 +175,20 @@ class ReplicatedStore:
     async def begin_following(self, *, wait: bool) -> None:
         """For `open_replicated`. `wait`: until the tables have everything."""
         self._replica.start()
+        if self._fetched:
+            self._counting = asyncio.create_task(self._count_rows())
         if wait:
             await self._replica.filled()
         else:
             _LOG.info("signal tables taken up as they were; what has changed since is read from Redis")
+
+    async def _count_rows(self) -> None:
+        """Of fetched entities, which are in no table here, again and again."""
+        while True:
+            with contextlib.suppress(UnavailableError):
+                await self._redis.refresh_counts(self._fetched)
+                self._slots.tell_rows(self._redis.row_counts())
+            await asyncio.sleep(_COUNT_S)
 
     @property
     def schema(self) -> Schema:
@@ -256,7 +276,7 @@ class ReplicatedStore:
         here = await asyncio.to_thread(statistics, self._mapped, self.schema, now_s)
         if not self._fetched:
             return here
-        there = await self._redis.statistics(now_s)
+        there = await self._redis.statistics(now_s, self._fetched)
         return {name: there[name] if name in self._fetched else of for name, of in here.items()}
 
     async def close(self) -> None:
@@ -264,6 +284,9 @@ class ReplicatedStore:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.wait([self._counting])
         await self._replica.close()
         if self._private is not None:
             await self._private.close()
@@ -288,6 +311,7 @@ class ReplicatedStore:
     def _invalidate(self, entity: str, ids: Sequence[str]) -> None:
         if entity in self._fetched and not self._is_closed:
             self._slots.bump(entity, [id_ for id_ in ids if is_utf8(id_)])  # others were refused
+            self._slots.tell_rows(self._redis.row_counts())
 
     def _check_room(self, entity: str, ids: list[str]) -> None:
         if entity not in self._fetched:
@@ -299,6 +323,8 @@ class ReplicatedStore:
 
 
 _READ_S: Final = 1.0
+_COUNT_S: Final = 5.0
+"""How often the rows of fetched entities are counted; those written here are counted at once."""
 
 
 def _open_tables(

@@ -25,6 +25,8 @@ _MOST_KEYS: Final = 1_000
 """Of one MGET."""
 
 _REGISTER_S: Final = 30.0
+_SHARDS: Final = b"/shards"
+"""A field among the declarations; no entity is called so."""
 
 _EMPTY_PAGES: Final = 50
 """Pages of a scan without a row of the entity after which it is answered all the same."""
@@ -48,17 +50,20 @@ class RedisRows:
         self.codecs: dict[str, RowCodec] = {name: RowCodec.of(e) for name, e in schema.entities.items()}
         self._registered_at = -_REGISTER_S
         self._older: dict[str, dict[int, RowCodec]] = {name: {} for name in schema.entities}
+        self._is_of_its_kind = options.cluster  # else to be seen
 
     async def register(self) -> None:
         """Keeps the declarations that rows are packed under, before the first row is, and again and again: a Redis that
         lost everything meanwhile has lost them, too.
 
         What is declared there and not here (another machine is ahead, or a signal was removed) is carried along when
-        rows are written, until `drop_undeclared`. StoreError: a signal is kept there as another type.
+        rows are written, until `drop_undeclared`. StoreError: a signal is kept there as another type, or rows are in
+        other buckets than here, or it is a Cluster.
         """
         now = time.monotonic()
         if now < self._registered_at + _REGISTER_S or not self.codecs:
             return
+        await self._check_kind()
         for name, kept in (await self.declarations()).items():
             self.codecs[name] = self._with_kept(name, kept)
         await self._declare()
@@ -67,9 +72,14 @@ class RedisRows:
     async def declarations(self) -> dict[str, RowCodec]:
         """By entity, what rows in Redis may have: of entities that any were written of."""
         names = list(self.schema.entities)
-        command: Command = ("HMGET", self.keys.schema, *names)
+        command: Command = ("HMGET", self.keys.schema, _SHARDS, *names)
         replies = await self.connection.run([(self.keys.schema, command)], self._read_s, is_repeatable=True)
-        values = good(replies[0])
+        shards, *values = good(replies[0])
+        if shards is not None and int(shards) != self.options.shards:
+            raise StoreError(
+                f"signals.redis.shards is {self.options.shards}, but rows in Redis are in {int(shards)} groups: set it "
+                f"so, or signals.redis.prefix to another than {self.keys.prefix}"
+            )
         try:
             return {n: RowCodec.declared(v) for n, v in zip(names, values, strict=True) if v is not None}
         except ValueError as error:
@@ -87,8 +97,17 @@ class RedisRows:
         codec = RowCodec(name, [*declared.values(), *(s for s in kept.signals if s.name not in declared)])
         return self.codecs[name] if codec.fingerprint == self.codecs[name].fingerprint else codec
 
+    async def _check_kind(self) -> None:
+        """That it is no Cluster, once. Who may not ask finds out later."""
+        if self._is_of_its_kind:
+            return
+        (reply,) = await self.connection.run([(self.keys.schema, ("INFO", "cluster"))], self._read_s)
+        if isinstance(reply, bytes) and b"cluster_enabled:1" in reply:
+            raise StoreError("signals.redis.cluster is false, but Redis is a node of a Cluster")
+        self._is_of_its_kind = True
+
     async def _declare(self) -> None:
-        command: list[bytes | str] = ["HSET", self.keys.schema]
+        command: list[bytes | str] = ["HSET", self.keys.schema, _SHARDS, str(self.options.shards)]
         for name, codec in self.codecs.items():
             command += [_field(name, codec.fingerprint), codec.declaration, name, codec.declaration]
         good((await self.connection.run([(self.keys.schema, tuple(command))], self._read_s, is_repeatable=True))[0])

@@ -55,7 +55,7 @@ async def _private(
     schema: Schema, shared: SharedStore, redis: RedisStore, options: RedisOptions, cache: CacheOptions
 ) -> PrivateRows:
     tables = shared.table_set
-    slots = Slots(set_directory(tables.directory, tables.set_id) / SLOTS_NAME, is_writer=False)
+    slots = Slots(set_directory(tables.directory, tables.set_id) / SLOTS_NAME, schema.entities, is_writer=False)
     private = PrivateRows(layouts_of(schema), tables, shared.categories, slots, redis, options, cache, shared.intern)
     await private.ready()
     return private
@@ -121,7 +121,7 @@ class SharedRedisStore:
         return await self._private.fetcher.fetch(wanted, timeout_s)
 
     def row_counts(self) -> Mapping[str, int]:
-        counts, tables = self._redis.row_counts(), self._private.mapped.tables
+        counts, tables = self._private.slots.row_counts, self._private.mapped.tables
         return {
             name: counts.get(name, 0) if name in self._fetched else len(tables[name]) for name in self.schema.entities
         }
@@ -130,7 +130,7 @@ class SharedRedisStore:
         here = await asyncio.to_thread(statistics, self._private.mapped, self.schema, now_s)
         if not self._fetched:
             return here
-        there = await self._redis.statistics(now_s)
+        there = await self._redis.statistics(now_s, self._fetched)
         return {name: there[name] if name in self._fetched else of for name, of in here.items()}
 
     async def close(self) -> None:

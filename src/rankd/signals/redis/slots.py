@@ -11,7 +11,7 @@ import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,24 +24,29 @@ NAME: Final = "invalidation"
 
 _COUNT: Final = 65_536
 _COUNTER_BYTES: Final = 4 * _COUNT
-_BYTES: Final = _COUNTER_BYTES + 16
-"""After the counters: when the tables last had everything (ns of CLOCK_MONOTONIC, 0: never); whether they follow."""
+_TOLD: Final = 2
+"""Words of 64 bits after the counters: when the tables last had everything (ns of CLOCK_MONOTONIC, 0: never); whether
+they follow; then the rows of each entity."""
 
 
 class Slots:
     """The counters. One process counts up, any number read. A counter is one aligned word: it is read whole."""
 
-    def __init__(self, path: Path, *, is_writer: bool) -> None:
-        """The writer makes the file if it is not there. StoreError if it cannot be mapped."""
+    def __init__(self, path: Path, entities: Iterable[str], *, is_writer: bool) -> None:
+        """`entities`: all of the schema, in its order. The writer makes the file if it is not there, or is of another
+        schema. StoreError if it cannot be mapped."""
+        self._entities = {name: _TOLD + place for place, name in enumerate(entities)}
+        size = _COUNTER_BYTES + 8 * (_TOLD + len(self._entities))
         try:
             file = os.open(path, (os.O_RDWR | os.O_CREAT if is_writer else os.O_RDONLY) | os.O_CLOEXEC, 0o600)
             try:
                 if is_writer:
-                    os.posix_fallocate(file, 0, _BYTES)
-                elif os.fstat(file).st_size != _BYTES:
-                    raise StoreError(f"{path}: expected {_BYTES} bytes, got {os.fstat(file).st_size}")
+                    os.ftruncate(file, size)
+                    os.posix_fallocate(file, 0, size)
+                elif os.fstat(file).st_size != size:
+                    raise StoreError(f"{path}: expected {size} bytes, got {os.fstat(file).st_size}")
                 access = mmap.ACCESS_WRITE if is_writer else mmap.ACCESS_READ
-                self._map = mmap.mmap(file, _BYTES, access=access)
+                self._map = mmap.mmap(file, size, access=access)
             finally:
                 os.close(file)
         except OSError as error:
@@ -82,6 +87,16 @@ class Slots:
         in_step_ns = self._told[0]
         lag_s = float("inf") if not in_step_ns else max(0.0, time.monotonic() - in_step_ns / 1e9)
         return bool(self._told[1]), lag_s
+
+    def tell_rows(self, counts: Mapping[str, int]) -> None:
+        """The writer's: how many rows entities have in Redis."""
+        for name, count in counts.items():
+            self._told[self._entities[name]] = count
+
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """As they were last told."""
+        return {name: self._told[place] for name, place in self._entities.items()}
 
     def close(self) -> None:
         """Unmaps."""

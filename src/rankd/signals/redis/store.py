@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from rankd.signals.redis.codec import VALUE, RowCodec, RowStates, Status
 from rankd.signals.redis.connection import RedisConnection, open_connection
 from rankd.signals.redis.keys import Keys
 from rankd.signals.redis.merge import is_expired, window_sums
-from rankd.signals.redis.node import Argument
+from rankd.signals.redis.node import Argument, RefusedError
 from rankd.signals.redis.options import RedisOptions
 from rankd.signals.redis.rows import RedisRows, good
 from rankd.signals.redis.writing import Commit, Outcome, Writing
@@ -61,12 +61,15 @@ async def open_redis_store(
     no Cluster where there should be one. `on_commit`: awaited with what a write or deletion did, before that
     returns."""
     rows = RedisRows(schema, options, open_connection(options))
-    with contextlib.suppress(UnavailableError):  # before the first write it is tried again
-        try:
-            await rows.register()
-        except StoreError:
-            await rows.connection.close()
-            raise
+    try:
+        with contextlib.suppress(UnavailableError):  # before the first write it is tried again
+            try:
+                await rows.register()
+            except RefusedError as error:
+                raise error.for_operator() from None
+    except StoreError:
+        await rows.connection.close()
+        raise
     return RedisStore(rows, clock, on_commit)
 
 
@@ -221,9 +224,10 @@ class RedisStore:
         """Rows per entity, as far as is known: see `refresh_counts`."""
         return {name: max(0, sum(counts.values())) for name, counts in self._counts.items()}
 
-    async def refresh_counts(self) -> None:
-        """Asks how many rows there are. UnavailableError."""
-        places = [(name, bucket) for name in self.schema.entities for bucket in range(self.rows.options.shards)]
+    async def refresh_counts(self, entities: Iterable[str] | None = None) -> None:
+        """Asks how many rows there are, of all entities or some. UnavailableError."""
+        names = self.schema.entities if entities is None else entities
+        places = [(name, bucket) for name in names for bucket in range(self.rows.options.shards)]
         keys = [self.keys.count(*place) for place in places]
         replies = await self.connection.run(
             [(key, ("GET", key)) for key in keys], self.rows.options.scan_timeout_s, is_repeatable=True
@@ -231,11 +235,12 @@ class RedisStore:
         for (name, bucket), reply in zip(places, replies, strict=True):
             self._counts[name][bucket] = int(good(reply) or 0)
 
-    async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
-        """See SignalStore.statistics. UnavailableError."""
-        await self.refresh_counts()
+    async def statistics(self, now_s: float, entities: Collection[str] | None = None) -> Mapping[str, EntityStatistics]:
+        """See SignalStore.statistics; of all entities or some. UnavailableError."""
+        names = self.schema.entities if entities is None else entities
+        await self.refresh_counts(names)
         counts = self.row_counts()
-        return {name: await self._statistics(name, counts[name], now_s) for name in self.schema.entities}
+        return {name: await self._statistics(name, counts[name], now_s) for name in names}
 
     async def _statistics(self, entity: str, count: int, now_s: float) -> EntityStatistics:
         now_ms = round(now_s * 1000)

@@ -59,10 +59,14 @@ class ReplicaTables:
         places = places[newer]
         return self._put(entity, rows.take(places)) if len(places) else 0
 
-    def force(self, entity: str, rows: RowStates, if_versions: NDArray[np.int64]) -> int:
+    def force(
+        self, entity: str, rows: RowStates, if_versions: NDArray[np.int64], is_kept: NDArray[np.bool_] | None = None
+    ) -> int:
         """Rows as Redis has them, even if the tables have later states: unless these have changed since `if_versions`,
-        by row. A row that Redis has not is deleted. How many were changed."""
+        by row. A row that Redis has not is deleted, unless it `is_kept`. How many were changed."""
         same = self.tables.tables[entity].keys(rows.ids) == if_versions
+        if is_kept is not None:
+            same &= ~is_kept | (rows.status != Status.MISSING)
         wrong = np.where(rows.status == Status.LIVE, rows.versions != if_versions, rows.status <= Status.TOMBSTONE)
         places = np.flatnonzero(same & wrong)
         if not len(places):

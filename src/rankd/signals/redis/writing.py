@@ -39,6 +39,9 @@ _PAUSE_S: Final = 0.005
 _AWAY_PAUSE_S: Final = 0.05
 """After Redis did not answer."""
 
+_AWAY_S: Final = 0.75
+"""A caller whose Redis does not answer for so long is told, and may try again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -92,7 +95,8 @@ class Writing:
     async def run(self, ids: Sequence[str], rows: Sequence[int]) -> Outcome:
         """Writes the rows of `ids` at positions `rows`. UnavailableError: Redis does not answer; parts may be written.
         StoreFullError: it has no memory left."""
-        deadline = time.monotonic() + self._at.options.write_timeout_s
+        began = time.monotonic()
+        deadline = began + self._at.options.write_timeout_s
         todo = self._chunks(ids, rows)
         attempt = 0
         while True:
@@ -103,7 +107,7 @@ class Writing:
             except UnavailableError:
                 self._at.forget_registration()
                 pause = _AWAY_PAUSE_S
-                if time.monotonic() + 2 * pause >= deadline:
+                if time.monotonic() + 2 * pause >= min(deadline, began + _AWAY_S):
                     raise
             if not todo:
                 return self.outcome
