@@ -64,6 +64,7 @@ class Results:
             "write_vs_sqlite": best and round(best.over_sqlite, 2),
             "write_vs_lmdb": best and round(best.over_lmdb, 2),
             "redis_fetch_ratio": self.fetch and round(self.fetch.ratio, 2),
+            "redis_fetch_tight_ratio": self.fetch and round(self.fetch.tight_ratio, 2),
             "resync_items_per_s": self.resync and round(self.resync.items_per_s),
             "replica_p99_ms": self.lag and round(self.lag.p99_ms, 1),
             "users_gib_per_million": self.memory and round(self.memory.gib_per_million, 3),
@@ -104,14 +105,17 @@ def fetch_table(r: FetchResult) -> Table:
         "Rank, user fetched",
         "user in tables",
         "added",
-        "bare hiredis GET",
+        "bare GET between Ranks",
+        "ratio",
+        "bare GET back to back",
         "ratio",
         "added CPU",
         "commands a Rank",
     ]
     row = [
-        f"{r.with_fetch_us:,.0f} µs", f"{r.without_us:,.0f} µs", f"{r.added_us:,.0f} µs", f"{r.bare_us:,.0f} µs",
-        f"{r.ratio:.2f}", f"{r.added_cpu_us:,.0f} µs", f"{r.round_trips:.2f}",
+        f"{r.with_fetch_us:,.0f} µs", f"{r.without_us:,.0f} µs", f"{r.added_us:,.0f} µs",
+        f"{r.bare_us:,.0f} µs", f"{r.ratio:.2f}", f"{r.tight_us:,.0f} µs", f"{r.tight_ratio:.2f}",
+        f"{r.added_cpu_us:,.0f} µs", f"{r.round_trips:.2f}",
     ]  # fmt: skip
     note = f"{fetch.CANDIDATES} candidates; the user's value has {r.value_bytes} bytes; no cache; one caller."
     return Table("What fetching a user from Redis adds to a Rank's wait", head, [row], note)

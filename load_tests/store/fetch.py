@@ -2,7 +2,9 @@
 
 Two servers with the same profile on one Redis: one fetches the user for each call (no cache), the other has users in
 its tables. What the fetch adds is the difference of their waits, round by round. The bare pipeline is a blocking
-socket, hiredis to pack and parse, nothing else; it gets the same value.
+socket, hiredis to pack and parse, nothing else; it gets the same value. It is timed twice: in the rhythm of the calls,
+one GET by the caller between two Ranks, as a caller would who reads the user first; and back to back, when everything
+is in the caches and Redis has not gone to sleep, which no GET in a service is.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hiredis
 import redis
 from bench import processes, shop
 from bench.processes import Running
 from generator.offer import RANK
-from path.callers import Block, GrpcCaller
+from path.callers import Block, Cost, GrpcCaller
 from peers.servers import redis_server
 
 from rankd.v1.ranking_pb2 import RankResponse, User
@@ -40,8 +43,12 @@ class FetchResult:
     without_us: float
     added_us: float
     bare_us: float
+    """Between two Ranks."""
+    tight_us: float
+    """Back to back."""
     ratio: float
     """added / bare, the median of the rounds'."""
+    tight_ratio: float
     added_cpu_us: float
     value_bytes: int
     round_trips: float
@@ -79,6 +86,19 @@ def _bare_s(pipeline: BarePipeline, keys: list[bytes], calls: int) -> float:
     return (time.perf_counter() - started) / calls
 
 
+def _between_s(
+    pipeline: BarePipeline, keys: list[bytes], caller: GrpcCaller, requests: list[bytes], calls: int
+) -> float:
+    """Seconds a call of which each is followed by a Rank."""
+    total = 0.0
+    for key, request in itertools.islice(zip(itertools.cycle(keys), itertools.cycle(requests), strict=False), calls):
+        started = time.perf_counter()
+        pipeline.get(key)
+        total += time.perf_counter() - started
+        caller.call(request)
+    return total / calls
+
+
 def _requests() -> list[bytes]:
     lists = [shop.choose_items(10_000, CANDIDATES, seed) for seed in range(8)]
     return [
@@ -110,9 +130,9 @@ def measure(folder: Path, effort: Effort, core: int | None, say: Callable[[str],
         shared.fill(schema, store, [*shared.item_batches(10_000), *shared.user_batches(USERS)], say)
         servers = {n: stack.enter_context(processes.rankd(place / n, core)) for n in ("fetched", "replicated")}
         requests = _requests()
-        blocks = {}
+        blocks, callers = {}, {}
         for name, server in servers.items():
-            caller = GrpcCaller(server, RANK)
+            caller = callers[name] = GrpcCaller(server, RANK)
             stack.callback(caller.close)
             _check(caller.call(requests[0]))
             blocks[name] = Block(caller, requests, 0.3)
@@ -125,24 +145,31 @@ def measure(folder: Path, effort: Effort, core: int | None, say: Callable[[str],
         before = _calls(store)
         blocks["fetched"].measure()
         round_trips = (_calls(store) - before - 1) / effort.fetch_calls
-        rounds = []
+        rounds: list[list[Any]] = []
+        calls = effort.fetch_calls
+        measures: list[Callable[[], float | Cost]] = [
+            blocks["fetched"].measure,
+            blocks["replicated"].measure,
+            lambda: _between_s(bare, keys, callers["replicated"], requests, calls),
+            lambda: _bare_s(bare, keys, calls),
+        ]
         for number in range(effort.fetch_rounds):
-            if number % 2:
-                fetched, plain = blocks["fetched"].measure(), blocks["replicated"].measure()
-                alone_s = _bare_s(bare, keys, effort.fetch_calls)
-            else:
-                alone_s = _bare_s(bare, keys, effort.fetch_calls)
-                plain, fetched = blocks["replicated"].measure(), blocks["fetched"].measure()
-            rounds.append((fetched, plain, alone_s))
+            found = [(at, measures[at]()) for at in (range(4), reversed(range(4)))[number % 2]]
+            rounds.append([value for _, value in sorted(found, key=lambda one: one[0])])
     result = FetchResult(
-        with_fetch_us=1e6 * statistics.median(f.wall_s for f, _, _ in rounds),
-        without_us=1e6 * statistics.median(p.wall_s for _, p, _ in rounds),
-        added_us=1e6 * statistics.median(f.wall_s - p.wall_s for f, p, _ in rounds),
-        bare_us=1e6 * statistics.median(b for _, _, b in rounds),
-        ratio=statistics.median((f.wall_s - p.wall_s) / b for f, p, b in rounds),
-        added_cpu_us=1e6 * statistics.median(f.cpu_s - p.cpu_s for f, p, _ in rounds),
+        with_fetch_us=1e6 * statistics.median(f.wall_s for f, _, _, _ in rounds),
+        without_us=1e6 * statistics.median(p.wall_s for _, p, _, _ in rounds),
+        added_us=1e6 * statistics.median(f.wall_s - p.wall_s for f, p, _, _ in rounds),
+        bare_us=1e6 * statistics.median(b for _, _, b, _ in rounds),
+        tight_us=1e6 * statistics.median(t for _, _, _, t in rounds),
+        ratio=statistics.median((f.wall_s - p.wall_s) / b for f, p, b, _ in rounds),
+        tight_ratio=statistics.median((f.wall_s - p.wall_s) / t for f, p, _, t in rounds),
+        added_cpu_us=1e6 * statistics.median(f.cpu_s - p.cpu_s for f, p, _, _ in rounds),
         value_bytes=int(value_bytes),
         round_trips=round_trips,
     )
-    say(f"  a fetch adds {result.added_us:.0f} µs, a bare GET takes {result.bare_us:.0f} µs: {result.ratio:.2f}")
+    say(
+        f"  a fetch adds {result.added_us:.0f} µs, a bare GET takes {result.bare_us:.0f} µs: {result.ratio:.2f} "
+        f"(back to back {result.tight_us:.0f} µs: {result.tight_ratio:.2f})"
+    )
     return result

@@ -165,10 +165,10 @@ class Fetcher:
             trip.parts.setdefault(entity, []).append(id_)
             trip.slot_values[entity, id_] = value
             self._under_way[entity, id_] = trip
+        waiter.left += len(trips)  # before any of them may end
         for link, trip in trips.values():
             trip.keys = [key for entity, ids in trip.parts.items() for key in self._keys.rows(entity, ids)]
             trip.waiters.append(waiter)
-            waiter.left += 1
             self._send(link, trip)
 
     def _send(self, link: Link | None, trip: _Trip) -> None:
