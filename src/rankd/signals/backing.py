@@ -133,10 +133,7 @@ class Backing:
         if self._compaction is not None:
             self._compaction.wait_for_room()
         with self._lock:
-            now_ms = round(self._clock() * 1000)
-            with disk_errors(self.tables.directory):
-                self._memories.seen.start_group(now_ms)
-                self._memories.deleted.start_group(now_ms)
+            self._start_memories()
             for room in self.rooms.values():
                 room.start_group()
             refusals = run_group(changes, self._commit)
@@ -145,6 +142,12 @@ class Backing:
             if self._compaction is not None:
                 self._compaction.check()
             return refusals
+
+    def _start_memories(self) -> None:
+        now_ms = round(self._clock() * 1000)
+        with disk_errors(self.tables.directory):
+            self._memories.seen.start_group(now_ms)
+            self._memories.deleted.start_group(now_ms)
 
     def _commit(self, planned: Sequence[Change]) -> None:
         if self._journal is None:
@@ -161,6 +164,7 @@ class Backing:
     def apply(self, group: Group) -> int:
         """Publishes a group of the journal, once more or for the first time. Rows upserted."""
         count = 0
+        self._start_memories()
         for change in group.changes:
             match change:
                 case Upsert():
@@ -183,7 +187,6 @@ class Backing:
         times_ms = unpack_array(told.times, "<i8", np.int64)
         memory = self._memories.named(told.memory)
         with disk_errors(self.tables.directory):
-            memory.start_group(round(self._clock() * 1000))
             memory.stage(digests, times_ms if len(times_ms) > 1 else int(times_ms[0])).publish()
 
     def compact(self) -> None:

@@ -35,7 +35,9 @@ from rankd.signals.values import DTYPES, I64_MISSING, RAGGED, element_count, own
 from rankd.types.schema import Element, Entity, Schema, Signal, SignalKind
 from rankd.types.text import is_utf8
 
-_F16_MAX = 65_504.0
+F16_MAX = 65_504.0
+"""The largest number that an element f16 holds."""
+
 _MOST_UTF8_BYTES = 4
 """UTF-8 bytes of a character, at most."""
 
@@ -257,7 +259,7 @@ def _array_faults(
 def _embedding_faults(signal: Signal, values: NDArray[np.float32]) -> Faults:
     good, what = np.isfinite(values), "finite numbers"
     if signal.element is Element.F16:
-        good, what = np.abs(values) <= _F16_MAX, f"numbers of at most {_F16_MAX:g}, the largest of f16"
+        good, what = np.abs(values) <= F16_MAX, f"numbers of at most {F16_MAX:g}, the largest of f16"
     rows = good.all(axis=1)
     if rows.all():
         return []
