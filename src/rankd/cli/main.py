@@ -34,7 +34,7 @@ COMMANDS = {
     "demo": Entry("rankd.cli.demo:command", "Start here", "A simulated shop: load, train, rank, compare."),
     "init": Entry("rankd.cli.init:command", "Start here", "Write a small working workspace."),
     "check": Entry("rankd.cli.check:command", "Workspace", "Find every problem of a workspace."),
-    "schema": Entry("rankd.cli.schema:command", "Workspace", "Print the JSON Schema of rankd.yaml; change what is stored."),
+    "schema": Entry("rankd.cli.schema:command", "Workspace", "Print rankd.yaml's JSON Schema; migrate what is stored."),
     "serve": Entry("rankd.cli.serve:command", "Service", "Run the ranking service."),
     "status": Entry("rankd.cli.status:command", "Service", "Show the processes of a running service."),
     "load": Entry("rankd.cli.load:command", "Service", "Write signals from JSONL, CSV or Parquet files."),
