@@ -12,7 +12,7 @@ static const rk_packed_cell cells[CELLS] = {{0, 0, 0, 4}, {0, 0, 1, 0}, {0, 1, 0
                                             {1, 1, 1, 0}, {0, 0, 0, 8}, {1, 0, 0, 2}, {0, 1, 1, 1}, {0, 0, 0, 1}};
 
 static void *room(size_t count, size_t size) {
-    void *memory = malloc(count * size ? count * size : 1); /* of exactly its size */
+    void *memory = malloc(count && size ? count * size : 1); /* of exactly its size */
     if (!memory) abort();
     return memory;
 }
