@@ -225,7 +225,7 @@ def _write_windows(column: SignalColumn, signal: Signal, paths: list[str], value
             wrong_type(path, expected, value)
         buckets: dict[int, float] = {}
         for start, count in value.items():
-            millis = _int64(path, unix_millis(f"{path}[{start!r}]", start), "milliseconds since 1970")
+            millis = _time(path, start, start)
             if not is_number(count):
                 wrong_type(f"{path}[{start!r}]", "a number", count)
             if millis in buckets:
@@ -236,22 +236,30 @@ def _write_windows(column: SignalColumn, signal: Signal, paths: list[str], value
         column.windows.lengths.append(len(buckets))
 
 
+def _time(path: str, inner: Any, time: Any) -> int:
+    """In milliseconds since 1970. The path is put together only for an error: there may be many times."""
+    if type(time) is int and abs(time) < 2**63:
+        return time
+    field = f"{path}[{inner!r}]"
+    return _int64(field, unix_millis(field, time), "milliseconds since 1970")
+
+
 def _write_lists(column: SignalColumn, signal: Signal, paths: list[str], values: list[Any]) -> None:
     column.lists.SetInParent()
     for path, value in zip(paths, values, strict=True):
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             wrong_type(path, "a list of strings, or of pairs of string and time", value)
         for position, member in enumerate(value):
-            inner = f"{path}[{position}]"
-            if isinstance(member, tuple | list):
-                if len(member) != 2:
-                    wrong_type(inner, "a pair of string and time", member)
-                text, time = member
-                column.lists.unix_millis.append(_int64(inner, unix_millis(inner, time), "milliseconds since 1970"))
+            if not isinstance(member, tuple | list):
+                text, time = member, AS_THE_ROW
+            elif len(member) == 2:
+                text, time = member[0], _time(path, position, member[1])
             else:
-                text = member
-                column.lists.unix_millis.append(AS_THE_ROW)
-            column.lists.values.append(_string(inner, text))
+                wrong_type(f"{path}[{position}]", "a pair of string and time", member)
+            if not isinstance(text, str) or not text.isascii():
+                _string(f"{path}[{position}]", text)
+            column.lists.values.append(text)
+            column.lists.unix_millis.append(time)
         column.lists.lengths.append(len(value))
 
 

@@ -89,4 +89,5 @@ def _with_query_keys(id_: str, key: Sequence[str]) -> str:
     parts = composite_parts(id_, len(key))
     if parts is None:
         return id_
-    return composite_id([query_key(p) if name == QUERY else p for name, p in zip(key, parts, strict=True)])
+    kept = [query_key(part) if name == QUERY else part for name, part in zip(key, parts, strict=True)]
+    return id_ if kept == parts else composite_id(kept)
