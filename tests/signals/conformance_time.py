@@ -103,6 +103,18 @@ class TimeConformance:
         assert await prices(store, "a") == [2.0]
         await store.close()
 
+    async def test_writes_after_the_clock_was_set_back_are_not_late(self, open_store: OpenStore) -> None:
+        clock = Clock()
+        store = await open_store(KINDS, clock=clock)
+        await store.write(rows_batch("item", [("a", {"price": 1.0}), ("b", {"price": 1.0})], KINDS))
+        clock.now_s -= 10
+        result = await store.write(rows_batch("item", [("a", {"price": 2.0})], KINDS))
+        assert (result.written_count, result.late_count) == (1, 0)
+        assert await store.delete("item", ["b"]) == 1
+        assert (await store.write(rows_batch("item", [("b", {"price": 3.0})], KINDS))).late_count == 0
+        assert [row["price"] for row in (await get_rows(store, "item", ["a", "b"])).values()] == [2.0, 3.0]
+        await store.close()
+
     async def test_of_one_batch_the_latest_wins(self, open_store: OpenStore) -> None:
         store = await open_store()
         rows: list[tuple[str, dict[str, Any]]] = [

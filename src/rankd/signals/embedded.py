@@ -104,6 +104,7 @@ class EmbeddedStore:
     ) -> None:
         self._schema = schema
         self._clock = clock
+        self._latest_ms = 0
         self._backing = backing
         self._executor = executor
         self._queue = CommitQueue(backing.run, executor)
@@ -130,7 +131,7 @@ class EmbeddedStore:
 
     async def write(self, batch: WriteBatch) -> WriteResult:
         self._check_open()
-        now_ms = round(self._clock() * 1000)
+        now_ms = self._now_ms()
         rejected = value_faults(self._schema.entities[batch.entity], batch, now_ms)
         room = self._backing.rooms[batch.entity]
         change = WriteChange(room, batch, {rejection.row for rejection in rejected}, now_ms)
@@ -138,9 +139,14 @@ class EmbeddedStore:
             await self._queue.submit(change)
         return WriteResult(change.written_count, rejected, change.late_count, change.repeated)
 
+    def _now_ms(self) -> int:
+        """Never goes back: what is written after a step of the clock is not of before what was written then."""
+        self._latest_ms = max(self._latest_ms, round(self._clock() * 1000))
+        return self._latest_ms
+
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         self._check_open()
-        change = DeleteChange(self._backing.rooms[entity], tuple(dict.fromkeys(ids)), round(self._clock() * 1000))
+        change = DeleteChange(self._backing.rooms[entity], tuple(dict.fromkeys(ids)), self._now_ms())
         if ids:
             await self._queue.submit(change)
         return change.deleted_count

@@ -84,6 +84,7 @@ class RedisStore:
         self.writer = os.urandom(8)
         self.log = ChangeLog(rows, self.writer)
         self._clock = clock
+        self._latest_ms = 0
         self._counts: dict[str, dict[int, int]] = {name: {} for name in rows.schema.entities}
         self._is_closed = False
 
@@ -276,7 +277,9 @@ class RedisStore:
         await self.connection.close()
 
     def _now_ms(self) -> int:
-        return round(self._clock() * 1000)
+        """Never goes back: what is written after a step of the clock is not of before what was written then."""
+        self._latest_ms = max(self._latest_ms, round(self._clock() * 1000))
+        return self._latest_ms
 
     def _check_open(self) -> None:
         if self._is_closed:
