@@ -10,7 +10,7 @@ import click
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import CommandError
 
-FILES = ("rankd.yaml", "items.jsonl", "users.jsonl", "judgments.csv", "README.md")
+FILES = ("rankd.yaml", "items.jsonl", "users.jsonl", "events.jsonl", "judgments.csv", "README.md")
 
 
 @click.command()
@@ -40,5 +40,6 @@ def command(directory: Path, force: bool) -> None:
         "  rankd serve                     then, in another terminal:\n"
         "  rankd load items.jsonl\n"
         "  rankd load users.jsonl --entity user\n"
+        "  rankd ingest events.jsonl\n"
         "  rankd rank --help"
     )
