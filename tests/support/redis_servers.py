@@ -157,6 +157,31 @@ class RedisCluster:
         for server in self.servers:
             server.close()
 
+    @contextlib.contextmanager
+    def moving(self, slot: int) -> Iterator[None]:
+        """A slot goes to another master: when the block is entered its keys are there, and the nodes do not know it
+        (ASK); when it has ended they do (MOVED)."""
+        clients = [server.client() for server in self.servers]
+        ids = [client.execute_command("CLUSTER MYID").decode() for client in clients]
+        at = next(i for i, server in enumerate(self.servers) if slot in _slots_of(clients[0], server.port))
+        to = (at + 1) % len(clients)
+        clients[to].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[at])
+        clients[at].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[to])
+        while keys := clients[at].execute_command("CLUSTER GETKEYSINSLOT", slot, 1_000):
+            clients[at].execute_command("MIGRATE", "127.0.0.1", self.servers[to].port, "", 0, 5_000, "KEYS", *keys)
+        yield
+        for i in (to, at, *(i for i in range(len(clients)) if i not in (at, to))):
+            clients[i].execute_command("CLUSTER SETSLOT", slot, "NODE", ids[to])
+        for client in clients:
+            client.close()
+
+
+def _slots_of(client: Redis, port: int) -> set[int]:
+    """Of the master at a port."""
+    told = client.execute_command("CLUSTER SLOTS")
+    ranges = told.values() if isinstance(told, dict) else told
+    return {s for first, last, master, *_ in ranges if int(master[1]) == port for s in range(first, last + 1)}
+
 
 def _sees_all(client: Redis) -> bool:
     slots = client.execute_command("CLUSTER SLOTS")

@@ -25,6 +25,7 @@ from rankd.signals.store import Fetched
 
 _LOG = logging.getLogger(__name__)
 
+_SAY_S: Final = 10.0
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 
 Intern = Callable[[Sequence[str]], Awaitable[object]]
@@ -92,6 +93,7 @@ class Fetcher:
         self._trip_number = 0
         self._under_way: dict[tuple[str, str], _Trip] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._said_s = -_SAY_S
         self.trip_count = 0
         """Round trips made."""
         self.incomplete_count = 0
@@ -233,12 +235,17 @@ class Fetcher:
                 replies[place] = again[-1]
         failed = any(isinstance(reply, hiredis.ReplyError) for reply in replies)
         if failed:
-            _LOG.warning(
-                "Redis refused to give rows: %s", next(r for r in replies if isinstance(r, hiredis.ReplyError))
-            )
+            self._say_refused(next(r for r in replies if isinstance(r, hiredis.ReplyError)))
             self._end(trip, False)
         else:
             self._use(trip, replies)
+
+    def _say_refused(self, error: hiredis.ReplyError) -> None:
+        """Every fetch may be refused: it is said now and then."""
+        now_s = self._loop.time()
+        if now_s - self._said_s >= _SAY_S:
+            self._said_s = now_s
+            _LOG.warning("Redis refuses to give rows: %s", error)
 
     def _use(self, trip: _Trip, values: Sequence[bytes | None]) -> None:
         try:

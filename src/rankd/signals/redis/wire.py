@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hiredis
+
+_LOG = logging.getLogger(__name__)
 
 
 class Trouble(enum.Enum):
@@ -31,6 +34,7 @@ OnReplies = Callable[[list[Any] | Trouble], None]
 _LOOKS: Final = 8
 """How often, within the timeout, a connection looks whether a reply is late."""
 
+_SAY_S: Final = 10.0
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.5
 
@@ -147,6 +151,9 @@ class Link:
         self._lost = asyncio.Event()
         self._changed: asyncio.Event = asyncio.Event()
         self.is_away = False
+        self._loop = asyncio.get_running_loop()
+        self._away_since_s = 0.0
+        self._said_s = -_SAY_S
         self._runner = asyncio.create_task(self._run())
 
     @property
@@ -177,15 +184,29 @@ class Link:
             try:
                 async with asyncio.timeout(self._connect_timeout_s + self._timeout_s):
                     line = await self._connect()
-            except (OSError, TimeoutError, hiredis.HiredisError):
+            except (OSError, TimeoutError, hiredis.HiredisError) as error:
                 self._tell(None, is_away=True)
+                self._say_away(error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 continue
             pause_s = _FIRST_PAUSE_S
             if not self._lost.is_set():
                 self._tell(line, is_away=False)
+                if self._away_since_s:
+                    took_s = self._loop.time() - self._away_since_s
+                    _LOG.info("Redis at %s is reached again, after %.1f s", self.address.name, took_s)
+                    self._away_since_s = 0.0
                 await self._lost.wait()
+
+    def _say_away(self, error: Exception) -> None:
+        """Once, until it is reached again; and not often if it comes and goes."""
+        now_s = self._loop.time()
+        if self._away_since_s or now_s - self._said_s < _SAY_S:
+            return
+        self._away_since_s = self._said_s = now_s
+        why = str(error) or "it does not answer"
+        _LOG.warning("Redis at %s cannot be reached, rows are not fetched from it: %s", self.address.name, why)
 
     async def _connect(self) -> _Line:
         loop, address = asyncio.get_running_loop(), self.address
@@ -212,7 +233,8 @@ class Link:
             raise
         if isinstance(replies, Trouble) or any(isinstance(reply, hiredis.ReplyError) for reply in replies):
             line.drop()
-            raise ConnectionError(f"{address.name} refused: {replies}")
+            why = replies.name.lower() if isinstance(replies, Trouble) else "; ".join(map(str, replies))
+            raise ConnectionError(f"it refuses this server: {why}")
         return line
 
     def _on_lost(self) -> None:
