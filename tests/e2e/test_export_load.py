@@ -235,18 +235,18 @@ def test_describe_and_forget(filled: str) -> None:
     with Client(filled) as client:
         client.write_signals("user", ["u1", "u2"], {"age": [1, 2]})
         client.write_signals("user_category", ["2:u1/a", "2:u2/a"], {"taste": [1, 2]})
-    document = json.loads(run(filled, "describe", "--statistics", "--json").stdout)
+    document = json.loads(run(filled, "describe", "--json").stdout)
     item = document["entities"]["item"]
     assert item["rows"] == COUNT and item["bytes"] > 0
     assert 0.6 * COUNT < item["signals"]["price"]["filled"] < 0.7 * COUNT
     assert item["signals"]["price"]["median_age_seconds"] > 0
     assert document["entities"]["user_category"]["key"] == ["user", "item.brand"]
-    shown = run(filled, "describe", "--statistics").stdout
+    shown = run(filled, "describe").stdout
     assert "embedding[2]" in shown and "67 %" in shown and "█" in shown
     assert "list[3]" in shown and "of clicks / shown, prior 0.02 of weight 50" in shown and "default true" in shown
     assert item["signals"]["recent"]["filled"] == COUNT
     assert item["signals"]["ctr"]["prior"] == {"mean": 0.02, "weight": 50}
-    assert "filled" not in run(filled, "describe").stdout
+    assert "filled" not in run(filled, "describe", "--no-statistics").stdout
     gone = json.loads(run(filled, "forget", "u1", "--json").stdout)
     assert gone["deleted"] == {"user": 1, "user_category": 1}
     assert run(filled, "forget", "u1").exit_code == 1

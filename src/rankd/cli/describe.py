@@ -15,20 +15,24 @@ from rankd.types.schema import Element, Entity, Signal, SignalKind
 
 
 @click.command()
-@click.option("--statistics", is_flag=True, help="Fill rates, ages and sizes, too; the server takes longer.")
+@click.option(
+    "--statistics/--no-statistics", default=True, show_default=True,
+    help="Fill rates, ages and sizes; without, the server has less to do.",
+)  # fmt: skip
 @remote_options
 @json_option
 def command(statistics: bool, address: str, timeout_s: float, as_json: bool) -> None:
-    """Show the schema that a server has in force: entities, their signals and types, and rows.
+    """Show the schema that a server has in force, and how full and how old its signals are.
 
-    With --statistics: how many rows have a value, the median and the greatest age of values, bytes, and, where signals
-    are shared through Redis, how far this server is behind. Of very large entities these are estimates.
+    Of each signal: how many rows have a value, the median and the greatest age of values; of each entity rows and
+    bytes; and, where signals are shared through Redis, how far this server is behind. Of very large entities these are
+    estimates.
 
     \b
     Examples:
       rankd describe
-      rankd describe --statistics
-      rankd describe --statistics --json
+      rankd describe --no-statistics
+      rankd describe --json
     """
     with connected(address, timeout_s) as client:
         found = client.describe_schema(statistics=statistics)
