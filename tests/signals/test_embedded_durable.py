@@ -284,10 +284,12 @@ WRITER = """
 import asyncio, pathlib, sys
 from signals.conformance import SCHEMA, rows_batch
 from signals.test_embedded_durable import batch_of
+from rankd.signals.compaction import LogBounds
 from rankd.signals.embedded import open_embedded
 
 async def main():
-    store = await open_embedded(SCHEMA, pathlib.Path(sys.argv[1]), 10**9)
+    log = LogBounds(int(sys.argv[3]), 0.01)
+    store = await open_embedded(SCHEMA, pathlib.Path(sys.argv[1]), 10**9, log=log)
     n = int(sys.argv[2])
     while True:
         # Two at a time, so that groups form.
@@ -311,11 +313,11 @@ def batch_of(n: int) -> list[tuple[str, dict[str, Any]]]:
     return [("hot", values), *((f"row{n}-{i}", values) for i in range(ROWS_PER_BATCH))]
 
 
-def killed_writer(path: Path, first: int, delay_s: float) -> int:
+def killed_writer(path: Path, first: int, delay_s: float, compact_bytes: int) -> int:
     """Lets WRITER write from batch `first`, kills it `delay_s` after its first acknowledgement.
     All batches below the number returned were acknowledged."""
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(first)],
+        [sys.executable, "-c", WRITER, str(path), str(first), str(compact_bytes)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -330,11 +332,14 @@ def killed_writer(path: Path, first: int, delay_s: float) -> int:
     return int([line for line in lines if line.endswith("\n")][-1])
 
 
-async def test_kill_9_loses_nothing_acknowledged_and_tears_no_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compact_bytes", [256 << 20, 5_000])  # never; about all the time
+async def test_kill_9_loses_nothing_acknowledged_and_tears_no_row(tmp_path: Path, compact_bytes: int) -> None:
     generator = random.Random(7)
     start = 0
-    for _ in range(4 * SCALE):
-        acknowledged = killed_writer(tmp_path, start, generator.uniform(0, 0.2))
+    for n in range(4 * SCALE):
+        acknowledged = killed_writer(tmp_path, start, generator.uniform(0, 0.2), compact_bytes)
+        if n % 2:
+            without_tables(tmp_path)
         store = await reopen(tmp_path, max_rows=10**9)
         # Batches acknowledged are there; those that were on their way are there whole, or not at all.
         last = acknowledged - 1

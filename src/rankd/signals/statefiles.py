@@ -54,8 +54,9 @@ def refuse_old(directory: Path) -> None:
     path = directory / OLD_NAME
     if path.exists():
         raise StoreError(
-            f"{path} is of an earlier rankd, and this one does not read it: write the signals again into an empty "
-            f"directory (`rankd load`), or with the earlier rankd export them first; then remove {OLD_NAME}"
+            f"{path} is of an earlier rankd, and this one does not read it: start with an empty directory and write "
+            "the signals again (`rankd load`); what is nowhere else, read with the earlier rankd first (`rankd get "
+            f"--json`); then remove {OLD_NAME}"
         )
 
 
