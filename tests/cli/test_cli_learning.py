@@ -120,3 +120,19 @@ def test_importances_are_bars_of_shares() -> None:
     assert lines[0].split()[:2] == ["large", "75.0%"]
     assert lines[0].count("█") == 3 * lines[1].count("█")
     assert lines[2] == "  … and 1 more: 0.0%"
+
+
+def test_events_move_the_list_and_count_once(shop: Shop) -> None:
+    def ranked() -> list[str]:
+        document = json.loads(shop.rankd("rank", "--profile", "browse", "--ids", "p03,p13,p19", "--json").stdout)
+        return [item["id"] for item in document["items"]]
+
+    def heat() -> float:
+        signals = json.loads(shop.rankd("get", "p03", "--json").stdout)["rows"][0]["signals"]
+        return float(signals["heat"])
+
+    assert ranked()[-1] == "p03"
+    for _ in range(2):
+        assert shop.rankd("ingest", str(shop.directory / "events.jsonl")).exit_code == 0
+        assert ranked()[0] == "p03"
+        assert heat() == pytest.approx(7, rel=1e-3), "2 clicks and a purchase of 5"

@@ -85,7 +85,7 @@ def test_init_then_check(shop: Path) -> None:
     assert found["ok"] is True
     assert found["profiles"]["search"]["features"] == 6
     assert found["profiles"]["browse"]["base"] is True
-    assert found["entities"] == {"item": {"signals": 6}, "user": {"signals": 1}}
+    assert found["entities"] == {"item": {"signals": 7}, "user": {"signals": 1}}
 
 
 def check_fails(shop: Path) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ FILES = ("rankd.yaml", "items.jsonl", "users.jsonl", "events.jsonl", "judgments.
 def command(directory: Path, force: bool) -> None:
     """Write a small, commented, working workspace to DIR.
 
-    A shop with 20 products, two users, two profiles and some judgments.
+    A shop with 20 products, two users, two profiles, some judgments and events.
 
     \b
     Examples:

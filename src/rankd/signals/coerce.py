@@ -103,7 +103,13 @@ def coerce_value(signal: Signal, value: Any) -> Any:
     try:
         return _CONVERTERS[signal.kind](signal, value)
     except _Mismatch as mismatch:
-        raise ValueError(f"expected {_EXPECTED.get(signal.kind, signal.type_name)}, got {mismatch}") from None
+        raise ValueError(f"expected {_expected(signal)}, got {mismatch}") from None
+
+
+def _expected(signal: Signal) -> str:
+    if signal.kind is SignalKind.EMBEDDING:
+        return f"a list of {signal.dimension} finite numbers"
+    return _EXPECTED[signal.kind]
 
 
 class _Builder:
@@ -307,9 +313,15 @@ def _embedding(signal: Signal, value: Any) -> list[float]:
         raise _Mismatch(_shown(value))
     if len(value) != signal.dimension:
         raise _Mismatch(f"{len(value)} numbers")
-    numbers = [_number(number) for number in value]
-    if any(map(math.isnan, numbers)):
-        raise _Mismatch("NaN among them")
+    numbers = []
+    for position, raw in enumerate(value):
+        try:
+            number = _number(raw)
+        except _Mismatch as mismatch:
+            raise _Mismatch(f"{mismatch} at [{position}]") from None
+        if math.isnan(number):
+            raise _Mismatch(f"NaN at [{position}]")
+        numbers.append(number)
     return numbers
 
 
@@ -392,4 +404,3 @@ _EXPECTED: dict[SignalKind, str] = {
     SignalKind.LIST: "a list of texts, or of pairs of text and time",
     SignalKind.RATIO: "nothing, since a ratio is computed from its counters",
 }
-"""Of the kinds whose type name does not say it best (embedding[16])."""

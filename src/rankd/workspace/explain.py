@@ -64,7 +64,7 @@ def _message(error: ErrorDetails, path: Path, root: type[BaseModel]) -> str:
     got = shown(error["input"])
     if error["type"] == "string_type" and isinstance(error["input"], bool | int | float):
         got += "; put it in quotes if text is meant"
-    if error["type"] == "too_long":
+    if error["type"] in ("too_long", "too_short"):
         got = str(context["actual_length"])
     if error["type"] == "string_too_long":
         got = str(len(error["input"]))
