@@ -159,6 +159,36 @@ def test_what_does_not_fit_is_said_with_its_setting(used: RedisServer, tmp_path:
     assert "Traceback" not in said
 
 
+def test_the_documented_user_may_do_all_that_is_needed(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "shared-signals.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("ACL SETUSER")]
+    words = line.replace("PASSWORD", "pw").split()
+    for at, cluster in ((RedisServer(), False), (RedisCluster(), True)):
+        try:
+            for one in at.servers if isinstance(at, RedisCluster) else [at]:
+                with one.client() as admin:
+                    admin.execute_command(*words)
+            folder = write_workspace(
+                tmp_path / str(cluster), at, username="rankd", password_file="password", server={"data_dir": "data"}
+            )
+            (folder / "password").write_text("pw")
+            for turn in range(2):  # the second time its tables are taken up
+                with serving(folder, workers=1) as server, Client(server.address) as client:
+                    fill(client)
+                    assert client.forget_user("user-0") == {"user": 1, "user_brand": 4}
+                    assert client.delete_signals("item", [f"item-{turn}"]) == 1
+                    assert client.describe_schema(statistics=True).replica.in_step  # type: ignore[union-attr]
+                    with channels(server, 1) as (channel,):
+                        assert not rank(channel, request("user-1")).HasField("degradation")
+                assert not says(server, "refused"), server.log
+                assert not says(server, "NOPERM"), server.log
+            for one in at.servers if isinstance(at, RedisCluster) else [at]:
+                with one.client() as admin:
+                    assert admin.acl_log() == []
+        finally:
+            at.close()
+
+
 def test_a_password_that_is_wanted_and_a_cluster_that_is_not(tmp_path: Path) -> None:
     with redis_server("--requirepass", "s3cret") as redis:
         said = refused(write_workspace(tmp_path / "none", redis))

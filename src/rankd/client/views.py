@@ -52,8 +52,9 @@ class RankedItem:
 class Degradation:
     """What a server left out so as to answer in time.
 
-    `level`: "fewer_candidates" (the model re-scored fewer than the profile says) or "base_only". `reasons`:
-    "overload", "deadline". `stages_skipped`: stages that did not run, such as "model".
+    `level`: "fewer_candidates" (the model re-scored fewer than the profile says), "base_only", or "stale_signals"
+    (those that are fetched for each call were old or missing). `reasons`: "overload", "deadline",
+    "signals_unavailable". `stages_skipped`: stages that did not run, such as "model".
     """
 
     level: str

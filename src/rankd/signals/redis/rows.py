@@ -50,7 +50,7 @@ class RedisRows:
         self.codecs: dict[str, RowCodec] = {name: RowCodec.of(e) for name, e in schema.entities.items()}
         self._registered_at = -_REGISTER_S
         self._older: dict[str, dict[int, RowCodec]] = {name: {} for name in schema.entities}
-        self._is_of_its_kind = options.cluster  # else to be seen
+        self._is_checked = False
 
     async def register(self) -> None:
         """Keeps the declarations that rows are packed under, before the first row is, and again and again: a Redis that
@@ -98,13 +98,17 @@ class RedisRows:
         return self.codecs[name] if codec.fingerprint == self.codecs[name].fingerprint else codec
 
     async def _check_kind(self) -> None:
-        """That it is no Cluster, once. Who may not ask finds out later."""
-        if self._is_of_its_kind:
+        """That it is no Cluster where there should be none, and keeps what it is given; once. Who may not ask is not
+        told."""
+        if self._is_checked:
             return
-        (reply,) = await self.connection.run([(self.keys.schema, ("INFO", "cluster"))], self._read_s)
-        if isinstance(reply, bytes) and b"cluster_enabled:1" in reply:
+        asked: list[Keyed] = [(self.keys.schema, ("INFO", part)) for part in ("cluster", "memory")]
+        cluster, memory = await self.connection.run(asked, self._read_s)
+        if not self.options.cluster and isinstance(cluster, bytes) and b"cluster_enabled:1" in cluster:
             raise StoreError("signals.redis.cluster is false, but Redis is a node of a Cluster")
-        self._is_of_its_kind = True
+        if isinstance(memory, bytes) and b"maxmemory_policy:allkeys" in memory:
+            _LOG.warning("Redis may evict signals when its memory is full: set its maxmemory-policy to noeviction")
+        self._is_checked = True
 
     async def _declare(self) -> None:
         command: list[bytes | str] = ["HSET", self.keys.schema, _SHARDS, str(self.options.shards)]
