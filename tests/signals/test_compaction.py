@@ -96,6 +96,7 @@ async def test_what_was_heard_is_remembered(tmp_path: Path, how: str) -> None:
     store = await reopen(tmp_path, clock=clock)
     assert (await store.write(first)).repeated == [0]
     assert (await store.write(events)).repeated == [0]
+    assert store._backing._memories.deleted.latest_ms == int(NOW_S * 1000)
     again = WriteBatch("item", ["gone"], rows_batch("item", [("gone", {"stock": 2})]).columns, early)
     assert (await store.write(again)).late_count == 1
     assert "gone" not in await get_rows(store, "item", ["gone"])

@@ -313,7 +313,7 @@ def batch_of(n: int) -> list[tuple[str, dict[str, Any]]]:
     return [("hot", values), *((f"row{n}-{i}", values) for i in range(ROWS_PER_BATCH))]
 
 
-def killed_writer(path: Path, first: int, delay_s: float, compact_bytes: int) -> int:
+def killed_writer(path: Path, first: int, delay_s: float, compact_bytes: int = 256 << 20) -> int:
     """Lets WRITER write from batch `first`, kills it `delay_s` after its first acknowledgement.
     All batches below the number returned were acknowledged."""
     writer = subprocess.Popen(

@@ -186,6 +186,8 @@ class WriteChange:
     def _heard(self) -> list[str]:
         """Finds out what was written before; digests of what was not."""
         batch, seen, entity = self._batch, self._room.memories.seen, self._batch.entity
+        if not batch.write_id and batch.event_ids is None:
+            return []
         rows = [i for i in range(len(batch.ids)) if i not in self._rejected]
         digests: dict[str, None] = {}
         if batch.write_id:

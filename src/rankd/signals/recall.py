@@ -26,6 +26,7 @@ DIGEST_CHARS: Final = 12
 _DIGEST_BYTES: Final = 9
 _MAX_BYTES_PER_ROW: Final = 128
 _LEAST_ROWS: Final = 1_000
+_NEVER_MS: Final = int(np.iinfo(np.int64).min)
 
 Times = NDArray[np.int64]
 
@@ -57,8 +58,8 @@ class Recall:
         self._coming: dict[str, int] = {}
         self._retired: list[TableWriter] = []
         self._readers = 0
-        self.latest_ms = np.iinfo(np.int64).max if any(len(table) for table in tables) else np.iinfo(np.int64).min
-        """No time that is remembered is later."""
+        self._attached_ms = None if any(len(table) for table in tables) else _NEVER_MS
+        self._staged_ms = _NEVER_MS
 
     @classmethod
     def create(cls, directory: Path, name: str, set_id: int, bounds: Remembering) -> Recall:
@@ -87,6 +88,13 @@ class Recall:
     def _since(self, begun_ms: int) -> Recall:
         self._begun_ms = begun_ms
         return self
+
+    @property
+    def latest_ms(self) -> int:
+        """No time that is remembered is later. The first call after `attach` reads everything."""
+        if self._attached_ms is None:
+            self._attached_ms = max((int(times.max()) for _, times in self.pages() if len(times)), default=_NEVER_MS)
+        return max(self._attached_ms, self._staged_ms)
 
     @property
     def tables(self) -> Sequence[TableWriter]:
@@ -130,7 +138,7 @@ class Recall:
 
     def times(self, digests: Sequence[str], now_ms: int) -> Times:
         """When each was heard of last, the group that is being planned included; the least int64: not lately."""
-        never = np.iinfo(np.int64).min
+        never = _NEVER_MS
         times = np.full(len(digests), never)
         for table in self._tables:
             if len(table):
@@ -143,9 +151,9 @@ class Recall:
 
     def stage(self, digests: Sequence[str], times_ms: Times | int) -> StagedRows:
         """Holds room for distinct digests. As TableWriter.stage."""
-        latest = int(np.max(times_ms)) if len(digests) else self.latest_ms
+        latest = int(np.max(times_ms)) if len(digests) else _NEVER_MS
         staged = self._tables[-1].stage(digests, (), times_ms)
-        self.latest_ms = max(self.latest_ms, latest)
+        self._staged_ms = max(self._staged_ms, latest)
         self._coming |= dict.fromkeys(digests, latest)
         return staged
 
