@@ -57,7 +57,8 @@ def test_rank_prints_the_best_first_and_marks_what_is_missing(run, fake):
 
 def test_rank_sends_what_the_options_say(run, fake, tmp_path):
     run(
-        *RANK, "--query", "laptop", "--user", "u1", "--surface", "browse", "--page-size", "2",
+        *RANK, "--query", "laptop", "--user", "u1", "--visitor", "v1", "--session", "s1",
+        "--surface", "browse", "--page-size", "2",
         "--as-of", "2026-01-02T03:04:05",
         "--context", "hour=12", "--context", "mobile=true", "--context", "country=de", "--context", "code:category=12",
         "--context", "page:text=front", "--context", "groups:set=x|y", "--context", "v:embedding=1,2",
@@ -66,6 +67,7 @@ def test_rank_sends_what_the_options_say(run, fake, tmp_path):
     (sent,) = fake.requests("Rank")
     assert list(sent.candidates.ids) == ["a", "unknown-b", "c"]
     assert (sent.query.text, sent.user.user_id, sent.page_size) == ("laptop", "u1", 2)
+    assert (sent.user.visitor_id, sent.user.session_id) == ("v1", "s1")
     assert sent.surface == ranking_pb2.SURFACE_BROWSE and sent.as_of.ToJsonString() == "2026-01-02T03:04:05Z"
     context = sent.context_features
     assert context["hour"].number == 12 and context["mobile"].flag and context["country"].category == "de"

@@ -101,7 +101,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("tags", "[1", "expected a list"),
     ("affinity", "a:1", "expected an object"),
     ("affinity", {"a": math.nan}, "NaN"),
-    ("affinity", {"a": "x"}, '"x"'),
+    ("affinity", {"a": "x"}, 'got "x" for "a"'),
     ("affinity", [("a", 1), ("a", 2)], "more than once"),
     ("vector", [1, 2], "expected a list of 3 finite numbers, got 2 numbers"),
     ("vector", [1, 2, math.nan], "got NaN at [2]"),

@@ -15,6 +15,7 @@ from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import CommandError
 from rankd.client import Text
 from rankd.signals.rowfile import BadRow, read_rows
+from rankd.v1.ranking_pb2 import User
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -47,6 +48,8 @@ _OPTIONS = (
     ),
     click.option("--query", metavar="TEXT", help="What the user typed."),
     click.option("--user", metavar="ID", help="A user's id."),
+    click.option("--visitor", metavar="ID", help="A browser's or device's id."),
+    click.option("--session", metavar="ID", help="A visit's id."),
     click.option(
         "--context", "context_texts", multiple=True, metavar="NAME=VALUE",
         help="A context feature. A number, true or false, else a category; or NAME:TYPE=VALUE with a type of "
@@ -66,6 +69,13 @@ def candidate_options(function: _F) -> _F:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+def read_user(user: str | None, visitor: str | None, session: str | None) -> User | None:
+    """Who asks; None: nobody is known."""
+    if user is None and visitor is None and session is None:
+        return None
+    return User(user_id=user or "", visitor_id=visitor or "", session_id=session or "")
 
 
 def read_candidates(

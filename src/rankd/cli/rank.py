@@ -9,7 +9,7 @@ import click
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from rankd.cli.candidates import candidate_options, read_as_of, read_candidates, read_context
+from rankd.cli.candidates import candidate_options, read_as_of, read_candidates, read_context, read_user
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import CommandError, console, json_option, print_json, print_table
 from rankd.cli.ranked_table import Listing, print_listing
@@ -43,6 +43,8 @@ def command(
     columns_file: Path | None,
     query: str | None,
     user: str | None,
+    visitor: str | None,
+    session: str | None,
     context_texts: tuple[str, ...],
     surface: Literal["search", "browse", "autocomplete", "recommendation"] | None,
     as_of: str | None,
@@ -80,7 +82,7 @@ def command(
                 base_scores=given.base_scores,
                 columns=given.columns,
                 query=query,
-                user=user,
+                user=read_user(user, visitor, session),
                 context=read_context(context_texts),
                 surface=surface,
                 as_of=read_as_of(as_of),

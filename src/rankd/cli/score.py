@@ -7,7 +7,7 @@ from typing import IO, Any, Literal
 
 import click
 
-from rankd.cli.candidates import candidate_options, read_as_of, read_candidates, read_context
+from rankd.cli.candidates import candidate_options, read_as_of, read_candidates, read_context, read_user
 from rankd.cli.output import console, json_option, print_json
 from rankd.cli.rank import read_request, required_profile, versions
 from rankd.cli.ranked_table import Listing, print_listing
@@ -31,6 +31,8 @@ def command(
     columns_file: Path | None,
     query: str | None,
     user: str | None,
+    visitor: str | None,
+    session: str | None,
     context_texts: tuple[str, ...],
     surface: Literal["search", "browse", "autocomplete", "recommendation"] | None,
     as_of: str | None,
@@ -64,7 +66,7 @@ def command(
                 base_scores=given.base_scores,
                 columns=given.columns,
                 query=query,
-                user=user,
+                user=read_user(user, visitor, session),
                 context=read_context(context_texts),
                 surface=surface,
                 as_of=read_as_of(as_of),

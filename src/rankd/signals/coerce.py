@@ -297,7 +297,11 @@ def _set(signal: Signal, value: Any) -> list[str]:
 def _map(signal: Signal, value: Any) -> dict[str, float]:
     numbers: dict[str, float] = {}
     for raw_key, raw_number in _pairs(value):
-        key, number = _text(raw_key), _number(raw_number)
+        key = _text(raw_key)
+        try:
+            number = _number(raw_number)
+        except _Mismatch as mismatch:
+            raise _Mismatch(f'{mismatch} for "{key}"') from None
         if math.isnan(number):
             raise _Mismatch(f'NaN for "{key}"')
         if key in numbers:

@@ -63,18 +63,18 @@ def is_utf8(text: str) -> bool:
 
 def _parts(id_: str, count: int) -> list[str] | None:
     parts: list[str] = []
-    at = 0
+    rest = id_
     for _ in range(count - 1):
-        colon = id_.find(":", at, at + _MOST_DIGITS + 1)
-        digits = id_[at : max(colon, at)]
-        if not digits.isdecimal() or (digits[0] == "0" and digits != "0"):
+        digits, _, rest = rest.partition(":")
+        if not digits.isdecimal() or len(digits) > _MOST_DIGITS or (digits[0] == "0" and digits != "0"):
             return None
-        end = colon + 1 + int(digits)
-        if id_[end : end + 1] != "/":
+        length = int(digits)
+        if rest[length : length + 1] != "/":
             return None
-        parts.append(id_[colon + 1 : end])
-        at = end + 1
-    return [*parts, id_[at:]]
+        parts.append(rest[:length])
+        rest = rest[length + 1 :]
+    parts.append(rest)
+    return parts
 
 
 def stored_ids(entity: str, ids: Sequence[str], key: Sequence[str] = ()) -> Sequence[str]:
@@ -82,12 +82,17 @@ def stored_ids(entity: str, ids: Sequence[str], key: Sequence[str] = ()) -> Sequ
     ids that are joined of it (`key`: of what)."""
     if entity == QUERY:
         return [query_key(text) for text in ids]
-    return [_with_query_keys(text, key) for text in ids] if QUERY in key else ids
+    positions = [position for position, name in enumerate(key) if name == QUERY]
+    return [_with_query_keys(text, len(key), positions) for text in ids] if positions else ids
 
 
-def _with_query_keys(id_: str, key: Sequence[str]) -> str:
-    parts = composite_parts(id_, len(key))
+def _with_query_keys(id_: str, count: int, positions: Sequence[int]) -> str:
+    parts = composite_parts(id_, count)
     if parts is None:
         return id_
-    kept = [query_key(part) if name == QUERY else part for name, part in zip(key, parts, strict=True)]
-    return id_ if kept == parts else composite_id(kept)
+    is_kept = True
+    for position in positions:
+        text = parts[position]
+        parts[position] = query_key(text)
+        is_kept = is_kept and parts[position] == text
+    return id_ if is_kept else composite_id(parts)
