@@ -4,6 +4,7 @@ scraped, and there again after a restart."""
 from __future__ import annotations
 
 import math
+import re
 import socket
 import time
 import urllib.request
@@ -15,9 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from support.serving import ServerProcess
 
+from rankd.cli.main import cli
 from rankd.client import Client, composite_id
 from rankd.v1.ranking_pb2 import User
 
@@ -187,6 +190,16 @@ def test_expressions_read_every_kind_as_of_a_time(world: World, days: int, expec
     assert ages["query_item.clicks"] == a_little([days * day, NAN, NAN], abs=0.01, nan_ok=True)
     if not days:
         assert ages["item.price"] == a_little([0, NAN, NAN], abs=0.01, nan_ok=True)
+
+
+def test_ages_are_shown_to_people(world: World) -> None:
+    arguments = ["rank", "--profile", "all", "--ids", "a,b", "--user", "u1", "--session", "s1", "--view", "features"]
+    result = CliRunner().invoke(cli, [*arguments, "--address", world.address])
+    heads, _, first, _ = (line.rstrip() for line in result.stdout.splitlines())
+    ages = dict(zip(re.split(" {2,}", heads.strip()), re.split(" {2,}", first.strip()), strict=True))
+    assert (ages["age of user.recent"], ages["seen"]) == ("7.0 d", "7") and "age of item.heat" in ages
+    shown = CliRunner().invoke(cli, ["get", "u1", "--entity", "user", "--address", world.address]).stdout
+    assert "acme (7.0 d ago), z (7.0 d ago)" in shown
 
 
 def test_every_kind_reads_back_as_it_was_written(world: World) -> None:

@@ -14,6 +14,7 @@ from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import CommandError, console, json_option, print_json, print_table
 from rankd.cli.ranked_table import Listing, print_listing
 from rankd.cli.remote import connected, printable, remote_options
+from rankd.cli.spans import shown_span
 from rankd.client import RankedList
 from rankd.v1 import ranking_pb2
 
@@ -146,8 +147,10 @@ def _print(ranked: RankedList, plot: bool) -> None:
     leading: dict[str, Any] = {"rank": ranked.ranks.tolist()}
     if len(ranked.scores):
         leading |= {"score": ranked.scores.tolist(), "base": ranked.base_scores.tolist()}
-    features = {name: values.tolist() for name, values in ranked.features.items()}
-    features |= {f"age of {name}, s": values.tolist() for name, values in ranked.signal_ages.items()}
+    features: dict[str, list[Any]] = {name: values.tolist() for name, values in ranked.features.items()}
+    features |= {
+        f"age of {name}": [shown_span(age) for age in values.tolist()] for name, values in ranked.signal_ages.items()
+    }
     bars = ranked.scores.tolist() if plot and len(ranked.scores) else None
     listing = Listing(ranked.ids, leading, features, frozenset(ranked.missing_ids), bars)
     print_listing(console(), listing)

@@ -19,11 +19,12 @@ _GAP = 2
 
 @dataclass
 class Listing:
-    """Candidates in the order to print; `leading` columns come first, then features. Numbers may be NaN."""
+    """Candidates in the order to print; `leading` columns come first, then features. Numbers may be NaN; texts are
+    printed as they are."""
 
     ids: Sequence[str]
     leading: Mapping[str, Sequence[float | int]]
-    features: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    features: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
     bars: Sequence[float] | None = None
 
@@ -36,7 +37,7 @@ def print_listing(console: Console, listing: Listing) -> None:
         return
     console.print(_table(_columns(listing, {}), listing))
     names = [printable(name) for name in listing.features]
-    values = [[shown_number(float(v)) for v in column] for column in listing.features.values()]
+    values = [[_shown(v) for v in column] for column in listing.features.values()]
     heads = [_marked(i, listing) for i in listing.ids]
     widths = [max(len(heads[n]), *(len(column[n]) for column in values)) + _GAP for n in range(len(heads))]
     start = 0
@@ -66,7 +67,7 @@ def bar(value: float, least: float, most: float) -> str:
     return "█" * full + (_EIGHTHS[part] if part else "")
 
 
-def _columns(listing: Listing, features: Mapping[str, Sequence[float]]) -> dict[str, list[str]]:
+def _columns(listing: Listing, features: Mapping[str, Sequence[float | str]]) -> dict[str, list[str]]:
     """Texts by heading."""
     columns: dict[str, list[str]] = {}
     for position, (name, numbers) in enumerate(listing.leading.items()):
@@ -79,8 +80,12 @@ def _columns(listing: Listing, features: Mapping[str, Sequence[float]]) -> dict[
         least, most = min([0.0, *known]), max([0.0, *known])
         columns[""] = [bar(b, least, most) for b in listing.bars]
     for name, values in features.items():
-        columns[printable(name)] = [shown_number(float(v)) for v in values]
+        columns[printable(name)] = [_shown(v) for v in values]
     return columns
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else shown_number(float(value))
 
 
 def _marked(entity_id: str, listing: Listing) -> str:
