@@ -101,7 +101,7 @@ def grow(random: Random, kind: ValueType, depth: int) -> Any:
             lambda: nodes.Compare(random.choice(ORDER), some(NUMBER), some(NUMBER)),
             lambda: nodes.Compare(random.choice(ORDER), some(TIME), some(TIME)),
             lambda: nodes.Compare(random.choice(ORDER[:2]), some(TEXT), some(TEXT)),
-            lambda: nodes.IsMissing(some(random.choice([NUMBER, TEXT]))),
+            lambda: nodes.IsMissing(some(random.choice([NUMBER, TEXT, CONDITION]))),
             lambda: nodes.Not(some(CONDITION)),
             lambda: nodes.And((some(CONDITION), some(CONDITION))),
             lambda: nodes.Or((some(CONDITION), some(CONDITION), some(CONDITION))),

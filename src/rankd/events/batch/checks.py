@@ -98,7 +98,7 @@ def fault(
         found.append((_not_finite(raw["value"]), "value: expected a finite number, got another"))
     if "position" in raw.columns:
         position = raw["position"].cast("float64")
-        is_whole = (position >= 0.0) & (position < 2.0**32) & (position == position.floor().cast("float64"))
+        is_whole = (position >= 0.0) & (position < 2.0**32) & (position % 1.0 == 0.0)
         bad = _not_finite(position) | ~is_whole
         found.append((bad, "position: expected a whole number of 32 bits, got another"))
     found += [

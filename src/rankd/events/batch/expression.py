@@ -74,7 +74,7 @@ def compile_node(node: Node, table: ir.Table) -> Any:
         case Contains(member, members):
             return compile_node(members, table).contains(compile_node(member, table))
         case IsMissing(operand):
-            return compile_node(operand, table).isnull()
+            return ~is_there(compile_node(operand, table))
         case Not(operand):
             return ~compile_node(operand, table)
         case And(operands):
@@ -92,18 +92,37 @@ def compile_node(node: Node, table: ir.Table) -> Any:
             return compile_node(operand, table) != 0.0
 
 
+def is_there(value: Any) -> Any:
+    """Whether a value is not NULL."""
+    # Ibis writes a condition's test as NOT x IS NOT NULL, which SQL reads as NOT (x IS NOT NULL).
+    return (value.cast("int64") if value.type().is_boolean() else value).notnull()
+
+
 def finite(value: Any) -> Any:
     """NULL where a number is not finite."""
     return ibis.cases((value.isnan() | value.isinf(), ibis.null("float64")), else_=value)
+
+
+def whole(value: Any) -> Any:
+    """A number as int64, without what is behind the point; beyond int64 as far as the stream goes."""
+    bounded = ibis.least(ibis.greatest(value, _double(-_MOST)), _double(_MOST))
+    return ibis.cases((bounded < 0.0, bounded.ceil()), else_=bounded.floor()).cast("int64")
+
+
+_MOST: Final = 2.0**63 - 1024
+
+
+def _double(number: float) -> Any:
+    # Engines take 1.0 for a decimal, and Ibis leaves out a cast to what it takes it for already.
+    return ibis.literal(repr(number)).cast("float64")
 
 
 def _constant(value: float | str | bool | None, kind: ValueType) -> Any:
     if value is None or value == "":
         # Not a plain NULL: Ibis takes a comparison with that for "is null".
         return ibis.literal("").nullif("").cast(_TYPES[kind])
-    if kind is ValueType.NUMBER:
-        # Engines take 1.0 for a decimal, and Ibis leaves out a cast to what it takes it for already.
-        return ibis.literal(repr(value)).cast("float64")
+    if kind is ValueType.NUMBER and isinstance(value, int | float):
+        return _double(value)
     return ibis.literal(value, type=_TYPES[kind])
 
 

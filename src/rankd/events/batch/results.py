@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from rankd.signals.accumulate import F32_MAX
 from rankd.signals.store import ColumnValues, ListValues, MapValues, Values, WindowValues, WriteBatch
 from rankd.types.schema import Entity, Signal, SignalKind
 
@@ -43,10 +44,10 @@ def _values(signal: Signal, present: Any) -> Values:
     match signal.kind:
         case SignalKind.WINDOW:
             lengths, buckets, counts = _elements(present, "bucket", "count")
-            return WindowValues(buckets.astype(np.int32), counts.astype(np.float32), lengths)
+            return WindowValues(buckets.astype(np.int32), _f32(counts), lengths)
         case SignalKind.MAP:
             lengths, keys, numbers = _elements(present, "key", "value")
-            return MapValues(keys.tolist(), numbers.astype(np.float32), lengths)
+            return MapValues(keys.tolist(), _f32(numbers), lengths)
         case SignalKind.LIST:
             lengths, ages, members = _elements(present, "age", "member")
             return ListValues(members.tolist(), -ages.astype(np.int64), lengths)
@@ -61,6 +62,12 @@ def _values(signal: Signal, present: Any) -> Values:
             return np.asarray(present.to_numpy(zero_copy_only=False), np.float32)
         case _:
             return np.asarray(present.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _f32(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    """Sums, as far as float32 goes, as the stream bounds them."""
+    bounded: NDArray[np.float32] = np.clip(numbers, -F32_MAX, F32_MAX).astype(np.float32)
+    return bounded
 
 
 def _elements(lists: Any, first: str, second: str) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:

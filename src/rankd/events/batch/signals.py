@@ -17,10 +17,11 @@ from typing import Any
 import ibis
 import ibis.expr.types as ir
 
-from rankd.events.batch.expression import compile_node
+from rankd.events.batch.expression import compile_node, is_there, whole
 from rankd.events.batch.tables import Joiner
 from rankd.events.declare import Update
-from rankd.limits import MAX_SET_MEMBERS
+from rankd.limits import MAX_CATEGORY_BYTES, MAX_SET_MEMBERS, MAX_STRING_BYTES
+from rankd.signals.accumulate import F32_MAX
 from rankd.types.schema import Signal, SignalKind
 
 _MS_PER_S = 1000.0
@@ -55,11 +56,23 @@ def _touched(update: Update, events: ir.Table, joiner: Joiner) -> ir.Table:
         if node is not None
     }
     chosen = events.select("id", "event_id", time=events["time"].cast("int64"), **given)
-    chosen = chosen.filter([chosen[name].notnull() for name in ("id", *given)])
+    chosen = chosen.filter([is_there(chosen[name]) for name in ("id", *given)])
+    chosen = chosen.filter([_is_in_range(chosen[name], name, update.signal, joiner) for name in given])
     # An event that came more than once counts once.
     order = ibis.window(group_by=[chosen["id"], chosen["event_id"]], order_by=chosen["time"])
     first = chosen.mutate(place=ibis.row_number().over(order))
     return first.filter(first["place"] == 0).drop("place")
+
+
+def _is_in_range(column: Any, name: str, signal: Signal, joiner: Joiner) -> Any:
+    """Whether a store takes it: the stream's event is refused where it does not."""
+    kind = column.type()
+    if kind.is_string():
+        most = MAX_STRING_BYTES if signal.kind is SignalKind.STRING else MAX_CATEGORY_BYTES
+        return joiner.byte_count(column) <= most
+    if kind.is_floating() and (name == "weight" or signal.kind is SignalKind.F32):
+        return column.abs() <= F32_MAX
+    return ibis.literal(True)
 
 
 def _decay(signal: Signal, newest: Any, time: Any) -> Any:
@@ -135,11 +148,8 @@ def _latest(touched: ir.Table, signal: Signal) -> ir.Table:
     last = placed.filter(placed["place"] == 0)
     value = last["value"]
     match signal.kind:
-        case SignalKind.I64:
-            # Toward zero, as the stream does it.
-            value = ibis.cases((value < 0, value.ceil()), else_=value.floor()).cast("int64")
-        case SignalKind.TIMESTAMP:
-            value = value.round().cast("int64")
+        case SignalKind.I64 | SignalKind.TIMESTAMP:
+            value = whole(value)
         case SignalKind.F32:
             value = value.cast("float32")
     return last.select("id", value=value, time=last["time"])

@@ -164,6 +164,7 @@ class Joiner:
 
     def __init__(self, engine: Engine, schema: Schema, rows: Lookups) -> None:
         self._engine = engine
+        self.byte_count = engine.byte_count
         self._schema = schema
         self._rows = rows
 
@@ -216,7 +217,7 @@ class Joiner:
         whole: Any = events[parts[-1]]
         for part in reversed(parts[:-1]):
             text = events[part]
-            whole = self._engine.byte_count(text).cast("string") + ibis.literal(":") + text + ibis.literal("/") + whole
+            whole = self.byte_count(text).cast("string") + ibis.literal(":") + text + ibis.literal("/") + whole
         return whole
 
 
