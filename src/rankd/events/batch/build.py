@@ -1,6 +1,6 @@
 """`rankd build-signals`: a history of events in, a Parquet file of states per entity out.
 
-    events ─ normalise ─┬─ one query for each source ─┬─ joined by id ─ ENTITY.parquet
+    events ─ normalise ─┬─ one query for each source ─┬─ by id ─ ENTITY.parquet
                         └─ …                          ┘
 
 A file has `id`, and for each signal that sources declare NAME and NAME.time (events.batch.signals says what they hold).
@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import ibis
 import ibis.expr.types as ir
+import pyarrow.parquet as pq
 
 from rankd.errors import ConfigError
 from rankd.events.batch.checks import History
@@ -71,8 +73,9 @@ def build(
     table, fault_count, faults = read_history(engine, events, used_properties(updates), latest_ms)
     if until_ms is not None:
         table = table.filter(table["time"] < float(until_ms))
+    table = engine.view(table)
     found = table.aggregate(count=table.count(), newest=table["time"].max()).to_pyarrow().to_pylist()[0]
-    joiner = Joiner(engine, schema, {entity: engine.read_parquet(list(paths)) for entity, paths in rows.items()})
+    joiner = Joiner(engine, schema, table, {entity: engine.read_parquet(list(paths)) for entity, paths in rows.items()})
     out.mkdir(parents=True, exist_ok=True)
     by_entity = {
         entity: list(group)
@@ -84,25 +87,28 @@ def build(
         path = out / f"{entity}.parquet"
         _remove(path)
         entity_table(group, table, joiner).to_parquet(str(path))
-        built.append(Built(entity, path, int(engine.read_parquet([path]).count().to_pyarrow().as_py())))
+        built.append(Built(entity, path, _row_count(path)))
     newest = found["newest"]
     return Outcome(built, found["count"], None if newest is None else int(newest), fault_count, faults)
 
 
-def entity_table(updates: Iterable[Update], events: ir.Table, joiner: Joiner) -> ir.Table:
+def entity_table(updates: Sequence[Update], events: ir.Table, joiner: Joiner) -> ir.Table:
     """All signals of an entity side by side; NULL where a row has none."""
     states = []
     for update in updates:
         state, name = state_table(update, events, joiner), update.signal.name
         states.append(state.select("id", **{name: state["value"], f"{name}.time": state["time"]}))
-    whole = states[0].select("id")
-    for state in states[1:]:
-        whole = whole.union(state.select("id"))
-    whole = whole.distinct()
-    for number, state in enumerate(states):
-        renamed = state.rename({f"id_{number}": "id"})
-        whole = whole.left_join(renamed, whole["id"] == renamed[f"id_{number}"]).drop(f"id_{number}")
-    return whole
+    # One under the other, then together by id: a join would have Spark compute every state twice.
+    types = {name: kind for state in states for name, kind in state.schema().items()}
+    whole = ibis.union(
+        *(state.select(*(state[n] if n in state.columns else ibis.null(t).name(n) for n, t in types.items()))
+          for state in states)
+    )  # fmt: skip
+    return whole.group_by("id").aggregate(**{name: whole[name].first() for name in types if name != "id"})
+
+
+def _row_count(path: Path) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in (path.glob("*.parquet") if path.is_dir() else [path]))
 
 
 def _remove(path: Path) -> None:

@@ -26,7 +26,7 @@ from rankd.events.batch.checks import FAULT, LINE, NUMBERS, TEXTS, TIMES, Histor
 from rankd.events.batch.engines import Engine, open_engine
 from rankd.events.batch.expression import compile_node, finite, lookup_column, property_column
 from rankd.events.declare import RowId, Update, lookups, own_id
-from rankd.events.nodes import Lookup, Node, Property, ValueType, walk
+from rankd.events.nodes import Field, Lookup, Node, Property, ValueType, walk
 from rankd.types.schema import Schema
 from rankd.types.text import query_key
 
@@ -162,11 +162,14 @@ def used_properties(updates: Iterable[Update]) -> list[Property]:
 class Joiner:
     """Adds what expressions look up, and makes the ids of rows."""
 
-    def __init__(self, engine: Engine, schema: Schema, rows: Lookups) -> None:
+    def __init__(self, engine: Engine, schema: Schema, events: ir.Table, rows: Lookups) -> None:
+        """`events`: all of the history."""
         self._engine = engine
         self.byte_count = engine.byte_count
         self._schema = schema
+        self._events = events
         self._rows = rows
+        self._query_keys: ir.Table | None = None
 
     def with_lookups(self, events: ir.Table, expressions: Iterable[Node]) -> ir.Table:
         """`events` with a column for each signal that the expressions look up. ConfigError without its rows."""
@@ -200,18 +203,27 @@ class Joiner:
         for number, (node, is_query) in enumerate(zip(row_id.parts, row_id.is_query, strict=True)):
             part = f"part_{number}"
             events = events.mutate(**{part: compile_node(node, events)})
-            events = self._keyed(events, part) if is_query else events
+            events = self._keyed(events, part, node) if is_query else events
             parts.append(part)
         return events.mutate(**{name: self._joined(events, parts)}).drop(*parts)
 
-    def _keyed(self, events: ir.Table, name: str) -> ir.Table:
+    def _keyed(self, events: ir.Table, name: str, node: Node) -> ir.Table:
         """Queries' texts as their keys: made by the same function as everywhere, on the distinct ones."""
-        distinct = events.select(text=events[name]).filter(ibis._["text"].notnull()).distinct().to_pyarrow()
-        texts = distinct["text"].to_pylist()
-        keys = pa.table({"text": pa.array(texts, pa.string()), "key": pa.array(map(query_key, texts), pa.string())})
-        found = self._engine.upload(keys)
+        if node == Field("query", ValueType.TEXT):
+            # Of all events, once for all sources.
+            if self._query_keys is None:
+                self._query_keys = self._keys(self._events, "query")
+            found = self._query_keys
+        else:
+            found = self._keys(events, name)
         joined = events.left_join(found, events[name] == found["text"])
         return joined.mutate(**{name: joined["key"].nullif("")}).drop("text", "key")
+
+    def _keys(self, events: ir.Table, name: str) -> ir.Table:
+        distinct = events.select(text=events[name]).filter(ibis._["text"].notnull()).distinct().to_pyarrow()
+        texts = distinct["text"].to_pylist()
+        keys = {"text": pa.array(texts, pa.string()), "key": pa.array(map(query_key, texts), pa.string())}
+        return self._engine.upload(pa.table(keys))
 
     def _joined(self, events: ir.Table, parts: list[str]) -> Any:
         whole: Any = events[parts[-1]]
