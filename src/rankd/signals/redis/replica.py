@@ -97,8 +97,7 @@ class Replica:
         self._runner: asyncio.Task[None] | None = None
         self._is_filled = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._last_fault = ""
-        self._told_s = 0.0
+        self._told_s: dict[str, float] = {}  # when a fault was last told of
         # Groups whose rows Redis has lost: what is here stays until it is written again.
         self._lost: set[Place] = set()
         self.state = ReplicaState()
@@ -160,13 +159,15 @@ class Replica:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _tell_lost(self, why: str) -> None:
-        if self._last_fault != why or time.monotonic() - self._told_s >= _TELL_S:
-            self._last_fault, self._told_s = why, time.monotonic()
+        # By fault: an absent Redis is met in several ways, in turns.
+        now_s = time.monotonic()
+        if now_s - self._told_s.get(why, -_TELL_S) >= _TELL_S:
+            self._told_s[why] = now_s
             _LOG.warning("the replica does not follow: %s", why)
 
     def _tell_back(self) -> None:
-        if self._last_fault:
-            self._last_fault = ""
+        if self._told_s:
+            self._told_s.clear()
             _LOG.info("the replica follows Redis again")
 
     async def _catch_up(self) -> None:
