@@ -269,6 +269,7 @@ class StoreConformance:
         store = await open_store()
         await store.write(rows_batch("item", [("a", FULL), ("b", FULL), ("c", FULL)]))
         assert await store.delete("item", ["b", "nobody", "b"]) == 1
+        assert await store.delete("item", ["", "\ud800", "x" * (HARD_MAX_ID_BYTES + 1)]) == 0
         assert await get_rows(store, "item", ["a", "b", "c"]) == {"a": FULL, "c": FULL}
         assert (await counts(store))["item"] == 2
         # A new row takes the old one's place and shows nothing of it.

@@ -359,6 +359,9 @@ class KindConformance:
         assert await counts(store) == {"item": 0, "user": 1, "user_item": 2, "query_item": 2}
         late = timed(rows_batch("user", [("u", {"age": 1.0})], KINDS), -1)
         assert (await store.write(late)).late_count == 1
+        assert dict(await store.forget("not there yet")) == {}
+        late = timed(rows_batch("user", [("not there yet", {"age": 1.0})], KINDS), -1)
+        assert (await store.write(late)).late_count == 1
         await store.close()
 
     async def test_times_come_back(self, open_store: OpenStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,11 @@ from rankd.signals.redis.options import RedisOptions
 
 @dataclass(frozen=True)
 class Place:
-    """Where Redis is, one process or a Cluster; `options(...)`: RedisOptions that go there."""
+    """Where Redis is, one process or a Cluster; `options(...)`: RedisOptions that go there; `wipe()`: it forgets."""
 
     url: str
     is_cluster: bool
+    wipe: Callable[[], None]
 
     def options(self, **settings: object) -> RedisOptions:
         make = partial(RedisOptions, self.url, cluster=self.is_cluster)
@@ -46,15 +47,14 @@ def one_cluster() -> Iterator[RedisCluster]:
 
 @pytest.fixture
 def single(one_server: RedisServer) -> Place:
-    with one_server.client() as client:
-        client.flushall()
-    return Place(one_server.url, is_cluster=False)
+    one_server.flush()
+    return Place(one_server.url, False, one_server.flush)
 
 
 @pytest.fixture
 def cluster(one_cluster: RedisCluster) -> Place:
     one_cluster.flush()
-    return Place(one_cluster.url, is_cluster=True)
+    return Place(one_cluster.url, True, one_cluster.flush)
 
 
 @pytest.fixture(params=["single", "cluster"])

@@ -1,142 +1,154 @@
-"""Random histories of a store against a dict. A backend subclasses StoreMachine, gives `open_store`
-and says whether it is durable; see test_store_machine.py."""
+"""Random histories of a store beside a dict oracle: whatever is written, added, deleted, forgotten or sent again, by
+whatever times, and however the store ends and is opened again, it has what the oracle has."""
 
 from __future__ import annotations
 
 import asyncio
-import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from signals.conformance import CLEAR, NOW_S, SCHEMA, Clock, get_rows, plain_column, rows_batch
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from signals.conformance import Clock, plain_column
+from signals.every_kind import IDS, IDS_OF, SCHEMA, SIGNALS, USERS, at, batches
+from signals.store_oracle import Oracle, nearly, ordered, plain_rows
 
-from rankd.signals.store import SignalStore
-from rankd.types.schema import SignalKind
-from rankd.types.text import normalise
+from rankd.signals.store import SignalStore, WriteBatch
 
-SIGNALS = SCHEMA.entities["item"].signals
-
-words = st.sampled_from(["", "a", "b", "c", "\0", "ö"]) | st.text(max_size=8)
-floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
-VALUES: dict[SignalKind, st.SearchStrategy[Any]] = {
-    SignalKind.F32: floats,
-    SignalKind.I64: st.integers(-(2**63) + 1, 2**63 - 1),
-    SignalKind.TIMESTAMP: st.integers(-(2**63) + 1, 2**63 - 1),
-    SignalKind.BOOL: st.booleans(),
-    SignalKind.CATEGORY: words,
-    SignalKind.STRING: st.text(max_size=20),
-    SignalKind.SET: st.sets(words, max_size=4),
-    SignalKind.MAP: st.dictionaries(words, floats, max_size=4),
-    SignalKind.EMBEDDING: st.lists(floats, min_size=3, max_size=3),
-}
-"""Of what may be written; conformance.py has the rest."""
-
-ids = st.sampled_from([f"id{i}" for i in range(6)]) | st.text(min_size=1, max_size=3)
-updates = st.fixed_dictionaries({}, optional={s.name: VALUES[s.kind] | st.just(CLEAR) for s in SIGNALS.values()})
-batches = st.lists(st.tuples(ids, updates), max_size=6)
-
-Row = dict[str, tuple[Any, float]]
-
-
-def expected_read(name: str, value: Any) -> Any:
-    """What a written value reads as."""
-    match SIGNALS[name].kind:
-        case SignalKind.I64 | SignalKind.BOOL:
-            return float(value)
-        case SignalKind.TIMESTAMP:
-            return value / 1000
-        case SignalKind.STRING:
-            return normalise(value)
-    return value
+STORED = {name: [s.name for s in e.signals.values() if s.is_stored] for name, e in SCHEMA.entities.items()}
+Reopen = Callable[[Any, Clock, bool], Awaitable[Any]]
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """The oracle: {id: {signal: (value, when written)}}."""
+    """`reopen(store, clock, is_killed)`: closes a store, or lets it end as a process that is killed does, and opens it
+    again; of None: opens an empty one. `is_durable`: what was written is there then."""
 
-    durable = False
-
-    async def open_store(self, clock: Clock) -> SignalStore:
-        """Opens the store under test: an empty one the first time, then the same if durable."""
-        raise AssertionError("a subclass opens the store")
+    def __init__(self, reopen: Reopen, is_durable: bool) -> None:
+        super().__init__()
+        self._reopen = reopen
+        self._is_durable = is_durable
+        self.runner = asyncio.Runner()
+        self.clock = Clock()
+        self.oracle = Oracle(SCHEMA)
+        self.sent: list[WriteBatch] = []
+        self.store: SignalStore | None = None
 
     @initialize()
     def start(self) -> None:
-        self.runner = asyncio.Runner()
-        self.clock = Clock()
-        self.rows: dict[str, Row] = {}
-        self.run(self._open())
+        self.run(self._open(False))
 
-    async def _open(self) -> None:
-        self.store = await self.open_store(self.clock)
+    async def _open(self, is_killed: bool) -> None:
+        store, self.store = self.store, None
+        self.store = await self._reopen(store, self.clock, is_killed)
 
     def run(self, coroutine: Any) -> Any:
         return self.runner.run(coroutine)
 
-    def live(self, row: Row) -> dict[str, Any]:
-        """The values of a row that have not outlived their TTL."""
-        ages = {name: self.clock.now_s - written_s for name, (_, written_s) in row.items()}
-        ttls = {name: SIGNALS[name].ttl_s for name in row}
-        return {n: v for n, (v, _) in row.items() if ttls[n] is None or ages[n] < (ttls[n] or math.inf)}
+    @property
+    def now_ms(self) -> int:
+        return round(self.clock.now_s * 1000)
 
-    @rule(batch=batches)
-    def write(self, batch: list[tuple[str, dict[str, Any]]]) -> None:
-        result = self.run(self.store.write(rows_batch("item", batch)))
-        assert (result.written_count, list(result.rejected)) == (len(batch), [])
-        for id_, values in batch:
-            row = self.rows.setdefault(id_, {})
-            for name, value in values.items():
-                row.pop(name, None)
-                if value is not CLEAR:
-                    row[name] = (value, self.clock.now_s)
+    @rule(batch=batches(), has_id=st.booleans())
+    def write(self, batch: WriteBatch, has_id: bool) -> None:
+        batch = at(batch, self.now_ms)
+        if has_id:
+            batch = replace(batch, write_id=f"w{len(self.sent)}")
+            self.sent.append(batch)
+        self.send(batch)
 
-    @rule(batch=batches)
-    def write_something_faulty(self, batch: list[tuple[str, dict[str, Any]]]) -> None:
-        faulty = [(id_, {**values, "price": math.inf}) for id_, values in batch]
-        result = self.run(self.store.write(rows_batch("item", faulty)))
-        assert (result.written_count, [r.row for r in result.rejected]) == (0, list(range(len(batch))))
+    def send(self, batch: WriteBatch, rejected: tuple[int, ...] = ()) -> None:
+        result = self.run(self.store.write(batch))  # type: ignore[union-attr]
+        assert [rejection.row for rejection in result.rejected] == list(rejected)
+        assert result.written_count == len(batch.ids) - len(rejected)
+        expected = self.oracle.write(batch, self.now_ms, rejected)
+        got = (result.late_count, list(result.repeated))
+        assert got == expected, (got, expected)
 
-    @rule(doomed=st.lists(ids, max_size=4))
-    def delete(self, doomed: list[str]) -> None:
-        count = len(set(doomed) & set(self.rows))
-        assert self.run(self.store.delete("item", doomed)) == count
-        for id_ in doomed:
-            self.rows.pop(id_, None)
+    @precondition(lambda self: self.sent)
+    @rule(which=st.integers(0, 100))
+    def send_again(self, which: int) -> None:
+        self.send(self.sent[which % len(self.sent)])
 
-    @rule(seconds=st.sampled_from([0.25, 1.5, 30.0, 60.0]))
+    @rule(batch=batches(), which=st.integers(0, 4), by=st.sampled_from(["id", "time"]))
+    def write_something_faulty(self, batch: WriteBatch, which: int, by: str) -> None:
+        batch, row = at(batch, self.now_ms), which % len(batch.ids)
+        if by == "id" or batch.event_ms is None:
+            batch = replace(batch, ids=[*batch.ids[:row], "", *batch.ids[row + 1 :]])
+        else:
+            batch.event_ms[row] = self.now_ms + 3_600_001
+        self.send(batch, (row,))
+
+    @rule(entity=st.sampled_from(["item", *IDS_OF]), which=st.lists(st.integers(0, 3), max_size=3))
+    def delete(self, entity: str, which: list[int]) -> None:
+        ids = [IDS_OF[entity][i % len(IDS_OF[entity])] for i in which]
+        count = self.run(self.store.delete(entity, ids))  # type: ignore[union-attr]
+        assert count == self.oracle.delete(entity, ids, self.now_ms)
+
+    @rule(user_id=st.sampled_from(USERS))
+    def forget(self, user_id: str) -> None:
+        counts = dict(self.run(self.store.forget(user_id)))  # type: ignore[union-attr]
+        assert counts == self.oracle.forget(user_id, self.now_ms)
+
+    @rule(seconds=st.sampled_from([0.25, 1.5, 10.0, 30.0, 60.0, -5.0, -30.0]))
     def wait(self, seconds: float) -> None:
         self.clock.now_s += seconds
 
-    @rule()
-    def reopen(self) -> None:
-        if self.durable:
-            self.run(self.store.close())
-            self.run(self._open())
+    @rule(is_killed=st.booleans())
+    def reopen(self, is_killed: bool) -> None:
+        self.run(self._open(is_killed))
+        if not self._is_durable:
+            self.oracle = Oracle(SCHEMA)
 
-    @rule(wanted=st.lists(ids, max_size=8), names=st.lists(st.sampled_from(sorted(SIGNALS)), unique=True))
-    def read(self, wanted: list[str], names: list[str]) -> None:
-        result = self.run(self.store.read("item", wanted, names, self.clock.now_s))
-        assert result.found.tolist() == [id_ in self.rows for id_ in wanted]
+    @rule(names=st.lists(st.sampled_from([s.name for s in SIGNALS]), unique=True), ago_s=st.sampled_from([0.0, 7.0]))
+    def read(self, names: list[str], ago_s: float) -> None:
+        ids = [*IDS, "nobody", IDS[0]]
+        now_s = self.clock.now_s - ago_s
+        result = self.run(self.store.read("item", ids, names, now_s))  # type: ignore[union-attr]
+        assert result.found.tolist() == [("item", id_) in self.oracle.rows for id_ in ids]
         for name in names:
-            live = [self.live(self.rows.get(id_, {})) for id_ in wanted]
-            default = SIGNALS[name].default
-            expected = [expected_read(name, row[name]) if name in row else default for row in live]
-            assert plain_column(self.store, result.columns[name]) == expected, name
+            expected = [self.oracle.read("item", id_, name, round(now_s * 1000)) for id_ in ids]
+            got = plain_column(self.store, result.columns[name])  # type: ignore[arg-type]
+            assert nearly([_sorted(v) for v in got], [_sorted(v) for v in expected]), (name, got, expected)
 
-    @rule(wanted=st.lists(ids, max_size=8, unique=True))
-    def get(self, wanted: list[str]) -> None:
-        stored = self.run(get_rows(self.store, "item", wanted, self.clock.now_s))
-        assert stored == {id_: self.live(self.rows[id_]) for id_ in wanted if id_ in self.rows}
+    @rule(most=st.integers(1, 4), entity=st.sampled_from(list(IDS_OF)))
+    def scan(self, most: int, entity: str) -> None:
+        assert self.run(self._scan(most, entity)) == {id_ for of, id_ in self.oracle.rows if of == entity}
+
+    async def _scan(self, most: int, entity: str) -> set[str]:
+        assert self.store is not None
+        seen: set[str] = set()
+        cursor, is_end = "", False
+        while not is_end:
+            page = await self.store.scan(entity, [], cursor, most, self.clock.now_s)
+            seen |= set(page.ids)
+            cursor, is_end = page.cursor, not page.cursor
+        return seen
 
     @invariant()
-    def counts(self) -> None:
-        if hasattr(self, "store"):
-            assert self.store.row_counts()["item"] == len(self.rows)
+    def has_what_the_oracle_has(self) -> None:
+        if self.store is None:
+            return
+        for entity, ids in IDS_OF.items():
+            stored = self.run(self.store.get(entity, ids, STORED[entity], self.clock.now_s))
+            got = ordered(plain_rows(ids, stored))
+            expected = ordered(self.oracle.found(entity, self.now_ms))
+            assert nearly(got, expected), (got, expected)
 
     def teardown(self) -> None:
-        if hasattr(self, "store"):
-            everything = self.run(get_rows(self.store, "item", list(self.rows), NOW_S - 1e9))
-            assert everything == {i: {n: v for n, (v, _) in row.items()} for i, row in self.rows.items()}
+        if self.store is not None:
+            statistics = self.run(self.store.statistics(self.clock.now_s))
+            for name, of in statistics.items():
+                rows = self.oracle.found(name, self.now_ms)
+                filled = {s: sum(s in values for _, values in rows.values()) for s in STORED[name]}
+                assert of.row_count == self.store.row_counts()[name] == len(rows)
+                assert {s: of.signals[s].filled_count for s in STORED[name]} == filled
             self.run(self.store.close())
-        if hasattr(self, "runner"):
-            self.runner.close()
+        self.runner.close()
+
+
+def _sorted(value: Any) -> Any:
+    """Maps in one order; sets as lists."""
+    if isinstance(value, dict):
+        return dict(sorted(value.items()))
+    return sorted(value) if isinstance(value, set) else value

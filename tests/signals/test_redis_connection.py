@@ -316,50 +316,6 @@ async def test_a_server_that_answers_with_rows_of_others(single: Place) -> None:
     await store.close()
 
 
-@pytest.mark.timeout(7200 if SCALE > 1 else 120)
-@pytest.mark.parametrize("where", ["single", "cluster"])
-async def test_callers_that_are_cancelled_anywhere(where: str, request: pytest.FixtureRequest) -> None:
-    """No reply of another caller, no connection lost to the pool, and whoever is not cancelled gets an answer."""
-    place: Place = request.getfixturevalue(where)
-    store = await opened(place, max_connections=4)
-    ids = [f"i{i}" for i in range(400)]
-    await store.write(prices(ids, [float(i) for i in range(400)]))
-    rng = random.Random(11)
-    total = round(2_000 * SCALE)
-    counts = {"answered": 0, "cancelled": 0}
-
-    async def read(seed: int) -> None:
-        mine = random.Random(seed).sample(ids, 7)
-        rows = (await store.rows.packed({"item": mine}, 5.0))["item"]
-        states = store.codecs["item"].unpack(rows, mine)
-        assert states.status.tolist() == [Status.LIVE] * 7, "a reply of another caller"
-        assert states.columns["price"].values.tolist() == [float(id_[1:]) for id_ in mine]  # type: ignore[union-attr]
-        counts["answered"] += 1
-
-    for start in range(0, total, 100):
-        tasks = [asyncio.create_task(read(start + i)) for i in range(min(100, total - start))]
-        to_cancel = rng.sample(tasks, len(tasks) // 2)
-        for task in to_cancel:
-            for _ in range(rng.choice((0, 0, 1, 2, 3))):
-                await asyncio.sleep(0)
-            if rng.random() < 0.1:
-                await asyncio.sleep(rng.random() * 0.001)
-            task.cancel()
-        for task, done in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
-            if isinstance(done, asyncio.CancelledError):
-                counts["cancelled"] += 1
-                assert task in to_cancel
-            elif done is not None:
-                raise done
-    assert counts["answered"] >= total // 2
-    assert counts["cancelled"] > total // 50
-    for node in store.connection.nodes:
-        assert node._room._value == 4
-        assert len(node._idle) <= 4
-    await read(0)
-    await store.close()
-
-
 async def test_writers_that_are_cancelled_lose_and_double_nothing(place: Place) -> None:
     """With its write id a batch is completed whatever became of it before."""
     store = await opened(place, shards=4)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from redis import Redis
 from signals.conftest import Place
-from signals.redis_oracle import plain_rows
-from signals.test_redis_store import NOW_MS, SCHEMA, all_rows, column, opened, prices, wipe
+from signals.store_oracle import plain_rows
+from signals.test_redis_store import NOW_MS, SCHEMA, all_rows, column, opened, prices
 
 from rankd.errors import StoreError
 from rankd.signals.redis.codec import Status
@@ -83,7 +83,7 @@ async def test_a_log_that_was_trimmed_has_a_gap(place: Place) -> None:
         (gap,) = await store.log.gaps({("item", 0): at})
         assert (gap.is_gap, gap.position, len(gap.rows)) == (True, late[0], 0)
     assert await store.log.gaps({("item", 0): late[0]}) == []
-    wipe(place)
+    place.wipe()
     (gap,) = await store.log.gaps({("item", 0): late[0]})  # and so has one that was lost
     assert gap.position == b"0-0"
     await store.close()

@@ -1,67 +1,87 @@
-"""The backends under random histories. RANKD_FUZZ_SCALE lengthens it."""
+"""Random histories of every kind of store beside an oracle. RANKD_FUZZ_SCALE lengthens them."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import settings
-from signals.conformance import SCHEMA, Clock
-from signals.keeper_host import KeeperHost, open_hosted
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from signals.backends import TRAITS, Backend
+from signals.conformance import Clock
+from signals.every_kind import SCHEMA
 from signals.machine import StoreMachine
 
-from rankd.signals.embedded import open_embedded
-from rankd.signals.store import SignalStore
+from rankd.signals.backing import TABLES_NAME
+from rankd.signals.embedded import EmbeddedStore
 
-SCALE = int(os.environ.get("RANKD_FUZZ_SCALE", "1"))
+SCALE = float(os.environ.get("RANKD_FUZZ_SCALE", "1"))
 
-
-class MemoryMachine(StoreMachine):
-    async def open_store(self, clock: Clock) -> SignalStore:
-        return await open_embedded(SCHEMA, None, 1000, clock=clock)
-
-
-class DurableMachine(StoreMachine):
-    durable = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="rankd-store-"))
-
-    async def open_store(self, clock: Clock) -> SignalStore:
-        return await open_embedded(SCHEMA, self.directory, 1000, clock=clock)
-
-    def teardown(self) -> None:
-        super().teardown()
-        shutil.rmtree(self.directory)
+EXAMPLES = {
+    "memory": 30,
+    "durable": 10,
+    "shared": 8,
+    "redis": 12,
+    "cluster": 8,
+    "replicated": 8,
+    "worker-fetched": 8,
+}
+"""Histories, by backend."""
 
 
-class SharedMachine(StoreMachine):
-    """Through a keeper in another process; each history has a keeper of its own."""
+class Histories:
+    """Stores of one backend, each history with one that is empty."""
 
-    host: KeeperHost | None = None
+    def __init__(self, name: str, directory: Path, find: Any) -> None:
+        self._name = name
+        self._directory = directory
+        self._find = find
+        self._number = itertools.count()
+        self.count = 0
+        self._place: Any = None
+        if name not in ("memory", "durable", "shared"):
+            self._place = find("cluster" if "cluster" in name else "single")
 
-    async def open_store(self, clock: Clock) -> SignalStore:
-        if SharedMachine.host is None:
-            SharedMachine.host = KeeperHost(Path(tempfile.mkdtemp(prefix="rankd-keeper-")))
-        return await open_hosted(SharedMachine.host, clock=clock)
+    def machine(self) -> StoreMachine:
+        """One history."""
+        self.count += 1
+        if self._place is not None:
+            self._place.wipe()
+        self._backend = self._beside()
+        return StoreMachine(self._reopen, TRAITS[self._name].is_durable)
+
+    def _beside(self) -> Backend:
+        self._path = self._directory / f"{next(self._number)}"
+        return Backend(self._name, self._path, self._find)
+
+    async def _reopen(self, store: Any, clock: Clock, is_killed: bool) -> Any:
+        if is_killed and self._name == "durable" and isinstance(store, EmbeddedStore):
+            # What the disk would have: all that was written to the files, whoever has them open.
+            await asyncio.to_thread(store._backing.wait_for_compaction)
+            left, self._backend = self._path, self._beside()
+            shutil.copytree(left, self._path)
+            if next(self._number) % 2:
+                shutil.rmtree(self._path / "data" / TABLES_NAME)
+        if store is not None:
+            await store.close()
+        return await self._backend(SCHEMA, 1_000, clock)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def close_host() -> Iterator[None]:
-    yield
-    if SharedMachine.host is not None:
-        SharedMachine.host.close()
-        shutil.rmtree(SharedMachine.host.directory)
-
-
-TestMemory = MemoryMachine.TestCase
-TestMemory.settings = settings(max_examples=25 * SCALE, stateful_step_count=25)
-TestDurable = DurableMachine.TestCase
-TestDurable.settings = settings(max_examples=20 * SCALE, stateful_step_count=20)
-TestShared = SharedMachine.TestCase
-TestShared.settings = settings(max_examples=15 * SCALE, stateful_step_count=20)
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.timeout(7200 if SCALE > 1 else 120)
+def test_histories(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    histories = Histories(name, tmp_path, request.getfixturevalue)
+    run_state_machine_as_test(
+        histories.machine,
+        settings=settings(
+            max_examples=max(1, round(EXAMPLES[name] * SCALE)),
+            stateful_step_count=25,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert histories.count >= round(EXAMPLES[name] * SCALE)

@@ -77,6 +77,11 @@ class RedisServer:
         """A client of the test's own."""
         return Redis(port=self.port, socket_timeout=5)
 
+    def flush(self) -> None:
+        """Forgets all keys."""
+        with self.client() as client:
+            client.flushall()
+
     def start(self) -> None:
         """Starts it, empty, and waits until it answers."""
         command = [find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -150,8 +155,7 @@ class RedisCluster:
     def flush(self) -> None:
         """Forgets all keys."""
         for server in self.servers:
-            with server.client() as client:
-                client.flushall()
+            server.flush()
 
     def close(self) -> None:
         for server in self.servers:

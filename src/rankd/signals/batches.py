@@ -112,9 +112,9 @@ def _merged(batch: WriteBatch, dropped_rows: Collection[int], now_ms: int, writt
             amounts = take(every.amounts, at)
             added.append(AddedColumn(column.signal, place_of[every.rows[at]], amounts, every.times_ms[at]))
             continue
-        latest, late = _latest_wins(_nan_clears(column, row_times), place_of, row_times, batch.event_ms is not None)
+        latest, late = latest_wins(column, place_of, row_times, batch.event_ms is not None)
         columns.append(latest)
-        late_count += late
+        late_count += len(late)
     return CleanBatch(batch.entity, list(places), times, columns, added, written_count, late_count)
 
 
@@ -160,11 +160,12 @@ def _nan_clears(column: ColumnValues, row_times: Times | int) -> ColumnValues:
     )
 
 
-def _latest_wins(
+def latest_wins(
     column: ColumnValues, place_of: NDArray[np.int64], row_times: Times, has_times: bool
-) -> tuple[ColumnValues, int]:
-    """The column with positions in the distinct ids, each at most once (place -1 is left out), and how many of its
-    values came after a later one. `has_times`: whether the rows have times of their own."""
+) -> tuple[ColumnValues, NDArray[np.int64]]:
+    """The column, NaN as clears, with positions in the distinct ids, each at most once (place -1 is left out), and the
+    places of its values that came after a later one. `has_times`: whether the rows have times of their own."""
+    column = _nan_clears(column, row_times)
     count = len(column.rows)
     positions = np.concatenate([column.rows, column.clear_rows])
     times = row_times[positions]
@@ -178,7 +179,7 @@ def _latest_wins(
     _, time_rank = np.unique(times[order], return_inverse=True)
     key = place * (len(positions) + 1) + time_rank
     wins = key >= np.maximum.accumulate(key) if len(key) else np.empty(0, np.bool_)
-    late = int(len(wins) - np.count_nonzero(wins))
+    late = place[~wins]
     order, place = order[wins], place[wins]
     is_last = np.ones(len(place), np.bool_)
     is_last[:-1] = place[1:] != place[:-1]

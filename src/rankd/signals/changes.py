@@ -285,6 +285,7 @@ def without_deleted(batch: CleanBatch, deleted: Recall, now_ms: int) -> tuple[Cl
         good, good_clears = own >= since[column.rows], cleared >= since[column.clear_rows]
         late_count += int(np.count_nonzero(~good) + np.count_nonzero(~good_clears))
         is_kept[column.rows[good]] = True
+        is_kept[column.clear_rows[good_clears]] = True
         columns.append(
             ColumnValues(
                 column.signal,

@@ -361,6 +361,11 @@ def _text_faults(texts: Sequence[str], most: int, least: int) -> Faults:
     return [(i, fault) for i, text in enumerate(texts) if (fault := _text_fault(text, most, least)) is not None]
 
 
+def is_id(text: str) -> bool:
+    """Whether a row can have it as its id."""
+    return _text_fault(text, HARD_MAX_ID_BYTES, least=1) is None
+
+
 def _text_fault(text: str, most: int, least: int) -> str | None:
     try:
         length = len(text.encode())

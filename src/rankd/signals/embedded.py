@@ -29,11 +29,12 @@ from rankd.signals.backing import (
 )
 from rankd.signals.categories import CategoryTable
 from rankd.signals.changes import DeleteChange, WriteChange
-from rankd.signals.check import value_faults
+from rankd.signals.check import is_id, value_faults
 from rankd.signals.commits import CommitQueue
 from rankd.signals.compaction import LogBounds
 from rankd.signals.declared import Document
 from rankd.signals.mapped import MappedTables
+from rankd.signals.offloop import OffLoop
 from rankd.signals.recall import Remembering
 from rankd.signals.scanning import ids_of_user, scan, statistics
 from rankd.signals.store import (
@@ -109,6 +110,7 @@ class EmbeddedStore:
         self._executor = executor
         self._queue = CommitQueue(backing.run, executor)
         self._mapped = MappedTables.of(backing.layouts, backing.tables, backing.categories)
+        self._offloop = OffLoop()
         self._is_closed = False
 
     @property
@@ -146,8 +148,9 @@ class EmbeddedStore:
 
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         self._check_open()
-        change = DeleteChange(self._backing.rooms[entity], tuple(dict.fromkeys(ids)), self._now_ms())
-        if ids:
+        distinct = tuple(dict.fromkeys(id_ for id_ in ids if is_id(id_)))
+        change = DeleteChange(self._backing.rooms[entity], distinct, self._now_ms())
+        if distinct:
             await self._queue.submit(change)
         return change.deleted_count
 
@@ -158,9 +161,9 @@ class EmbeddedStore:
         self._check_open()
         counts = {}
         for name, entity in self._schema.entities.items():
-            ids = await asyncio.to_thread(ids_of_user, entity, self._mapped.tables[name], user_id)
-            if ids:
-                counts[name] = await self.delete(name, ids)
+            ids = await self._offloop.run(ids_of_user, entity, self._mapped.tables[name], user_id)
+            if ids and (count := await self.delete(name, ids)):
+                counts[name] = count
         if counts:
             self._backing.compact()  # so that the log and the snapshot forget, too
         return counts
@@ -176,7 +179,7 @@ class EmbeddedStore:
         return self._mapped.row_counts()
 
     async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
-        return await asyncio.to_thread(statistics, self._mapped, self._schema, now_s)
+        return await self._offloop.run(statistics, self._mapped, self._schema, now_s)
 
     @property
     def memory_bytes(self) -> int:
@@ -193,6 +196,7 @@ class EmbeddedStore:
         if not self._is_closed:
             self._is_closed = True
             await self._queue.drain()
+            await self._offloop.close()
             try:
                 await asyncio.get_running_loop().run_in_executor(self._executor, self._backing.close)
             finally:

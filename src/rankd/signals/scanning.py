@@ -64,9 +64,10 @@ def all_ids(table: Table) -> Iterator[list[str]]:
 
 
 def ids_of_user(entity: Entity, table: Table, user_id: str) -> list[str]:
-    """Ids of rows that are kept under a user's id."""
+    """Ids of rows that are kept under a user's id. The user's own is one even if it has no row: what comes late of it
+    must not make one."""
     if entity.name == USER:
-        return [user_id] if bool(table.find([user_id])[0]) else []
+        return [user_id]
     if USER not in entity.key:
         return []
     at, count = entity.key.index(USER), len(entity.key)

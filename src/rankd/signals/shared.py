@@ -7,7 +7,6 @@ the old ones and writes fail: the process is to be restarted, since codes and pl
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from rankd.kernels.table import TableReader
 from rankd.signals.backing import layouts_of
 from rankd.signals.batches import keep_rows
 from rankd.signals.categories import CategoryTable, Codes
-from rankd.signals.check import value_faults
+from rankd.signals.check import is_id, value_faults
 from rankd.signals.declared import entities_of, with_kept
 from rankd.signals.frames import Codes as Interned
 from rankd.signals.frames import (
@@ -36,6 +35,7 @@ from rankd.signals.frames import (
 )
 from rankd.signals.link import BlockingLink, Link
 from rankd.signals.mapped import MappedTables
+from rankd.signals.offloop import OffLoop
 from rankd.signals.scanning import scan, statistics
 from rankd.signals.store import (
     EntityStatistics,
@@ -87,6 +87,7 @@ class SharedStore:
         self._categories: CategoryTable | None = None
         self._is_replaced = False
         self._is_closed = False
+        self._offloop = OffLoop()
         self._link = Link(socket_path, schema.version, patience_s, self._welcome)
         self._blocking = BlockingLink(socket_path, schema.version, patience_s, self._check_same)
 
@@ -146,7 +147,7 @@ class SharedStore:
 
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         self._check_open()
-        distinct = list(dict.fromkeys(ids))
+        distinct = list(dict.fromkeys(id_ for id_ in ids if is_id(id_)))
         return (await self._link.ask(lambda number: Delete(number, entity, distinct), Done)).count
 
     async def scan(self, entity: str, signals: Sequence[str], cursor: str, most: int, now_s: float) -> ScanPage:
@@ -167,7 +168,7 @@ class SharedStore:
         return self.tables.row_counts()
 
     async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
-        return await asyncio.to_thread(statistics, self.tables, self._schema, now_s)
+        return await self._offloop.run(statistics, self.tables, self._schema, now_s)
 
     async def close(self) -> None:
         """Unmaps the tables. A second call does nothing."""
@@ -176,6 +177,7 @@ class SharedStore:
         self._is_closed = True
         await self._link.close()
         self._blocking.close()
+        await self._offloop.close()
         if self._tables is not None:
             self._tables.close()
 

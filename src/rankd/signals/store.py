@@ -147,7 +147,9 @@ class Rejection:
 class WriteResult:
     """How many rows were accepted, and which were not.
 
-    `late_count`: values that were not written because the stored ones are of a later time. `repeated`: positions of
+    `late_count`: values that were not written because what an earlier row of the batch says of the same id, or else
+    what is stored, is of a later time; of several rows of an id only what they come to is compared with what is stored.
+    Amounts are late only where their row was deleted after their time. `repeated`: positions of
     rows left out because their event id or the batch's write id came before, ascending; they count as written.
     """
 

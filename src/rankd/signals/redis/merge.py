@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from rankd.kernels.packed import MOST_VERSION
 from rankd.signals.accumulate import NEVER_MS, States, accumulate
+from rankd.signals.batches import latest_wins
 from rankd.signals.redis.codec import CLEARED, NONE, VALUE, RowStates, StateColumn, Status, put
 from rankd.signals.redis.parts import parts_of
-from rankd.signals.store import ColumnValues, Operation, Values, WriteBatch
+from rankd.signals.store import ColumnValues, Operation, WriteBatch
 from rankd.signals.values import take
 from rankd.types.schema import SignalKind
 
@@ -105,30 +106,21 @@ class _Work:
         self.late = np.zeros(len(latest), np.int64)
 
     def set(self, stored: StateColumn, column: ColumnValues) -> StateColumn:
-        """The column with values set and cleared, in the order of the batch's rows."""
-        count = len(column.rows)
-        rows = np.concatenate([column.rows, column.clear_rows])
-        times = self._times[rows]
-        if column.times_ms is not None:
-            times[:count] = column.times_ms
-        if column.clear_times_ms is not None:
-            times[count:] = column.clear_times_ms
-        order = np.argsort(rows, kind="stable")
-        order = order[self._place_of[rows[order]] >= 0]
-        given = parts_of(stored.signal, column.values)
-        has_value = np.concatenate([~_nans(column.values, count), np.zeros(len(column.clear_rows), np.bool_)])
-        places = self._place_of[rows[order]]
-        for turn in _turns(places):
-            source, place, time = order[turn], places[turn], times[order[turn]]
-            is_new = (stored.state[place] == NONE) | (time >= stored.times_ms[place])
-            is_new &= time >= self._deleted_ms[place]
-            self.late[place[~is_new]] += 1
-            source, place, time = source[is_new], place[is_new], time[is_new]
-            is_value = has_value[source]
-            state = np.where(is_value, VALUE, CLEARED).astype(np.uint8)
-            stored = put(stored, place, StateColumn(stored.signal, state, time, given.take(source[is_value])))
-            self._touch(place, time)
-        return stored
+        """The column with values set and cleared."""
+        latest, late = latest_wins(column, self._place_of, self._times, has_times=True)
+        np.add.at(self.late, late, 1)
+        assert latest.times_ms is not None and latest.clear_times_ms is not None
+        place = np.concatenate([latest.rows, latest.clear_rows])
+        time = np.concatenate([latest.times_ms, latest.clear_times_ms])
+        is_new = (stored.state[place] == NONE) | (time >= stored.times_ms[place])
+        is_new &= time >= self._deleted_ms[place]
+        np.add.at(self.late, place[~is_new], 1)
+        state = np.full(len(place), CLEARED, np.uint8)
+        state[: len(latest.rows)] = VALUE
+        given = parts_of(stored.signal, latest.values).take(np.flatnonzero(is_new[: len(latest.rows)]))
+        place, time = place[is_new], time[is_new]
+        self._touch(place, time)
+        return put(stored, place, StateColumn(stored.signal, state[is_new], time, given))
 
     def add(self, stored: StateColumn, column: ColumnValues) -> StateColumn:
         """The column with amounts added."""
@@ -154,17 +146,6 @@ class _Work:
         self._changed[places] = True
 
 
-def _turns(places: Rows) -> list[Rows]:
-    """Positions of the first mention of each place, of the second, and so on."""
-    if len(np.unique(places)) == len(places):
-        return [np.arange(len(places))] if len(places) else []
-    order = np.argsort(places, kind="stable")
-    ordered = places[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    turn = np.arange(len(places)) - np.repeat(starts, np.diff(np.append(starts, len(places))))
-    return [order[turn == i] for i in range(int(turn.max()) + 1)]
-
-
 def _unexpired(column: StateColumn, now_ms: int) -> States:
     """What can be added to."""
     present = column.state == VALUE
@@ -180,13 +161,6 @@ def is_expired(column: StateColumn, now_ms: int) -> NDArray[np.bool_]:
         return np.zeros(len(column.state), np.bool_)
     expired: NDArray[np.bool_] = now_ms - column.times_ms >= max(1.0, ttl_s * 1000)
     return expired
-
-
-def _nans(values: Values, count: int) -> NDArray[np.bool_]:
-    """Which numbers are NaN, which clears."""
-    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind == "f":
-        return np.isnan(values)
-    return np.zeros(count, np.bool_)
 
 
 def window_sums(column: StateColumn, now_ms: int) -> NDArray[np.float64]:

@@ -24,10 +24,12 @@ from rankd.kernels.table_writer import TableWriter
 from rankd.limits import RequestLimits
 from rankd.signals.backing import layouts_of
 from rankd.signals.categories import CategoryTable
+from rankd.signals.check import is_id
 from rankd.signals.declared import Document
 from rankd.signals.directory import DataDirectory
 from rankd.signals.layout import EntityLayout
 from rankd.signals.mapped import MappedTables
+from rankd.signals.offloop import OffLoop
 from rankd.signals.redis.options import RedisOptions
 from rankd.signals.redis.private import CacheOptions, PrivateRows, fetched_entities
 from rankd.signals.redis.replica import OnProgress, Replica, ReplicaState
@@ -57,7 +59,6 @@ from rankd.signals.tableset import (
     set_directory,
 )
 from rankd.types.schema import Schema
-from rankd.types.text import is_utf8
 
 REPLICA_NAME: Final = "replica"
 """In the data directory: the sets of tables of a replica."""
@@ -151,6 +152,7 @@ class ReplicatedStore:
         self._slots.bump_all()
         self._private: PrivateRows | None = None
         self._counting: asyncio.Task[None] | None = None
+        self._offloop = OffLoop()
         self._is_closed = False
         redis.check_room = self._check_room
 
@@ -273,7 +275,7 @@ class ReplicatedStore:
         }
 
     async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
-        here = await asyncio.to_thread(statistics, self._mapped, self.schema, now_s)
+        here = await self._offloop.run(statistics, self._mapped, self.schema, now_s)
         if not self._fetched:
             return here
         there = await self._redis.statistics(now_s, self._fetched)
@@ -287,6 +289,7 @@ class ReplicatedStore:
         if self._counting is not None:
             self._counting.cancel()
             await asyncio.wait([self._counting])
+        await self._offloop.close()
         await self._replica.close()
         if self._private is not None:
             await self._private.close()
@@ -310,7 +313,7 @@ class ReplicatedStore:
 
     def _invalidate(self, entity: str, ids: Sequence[str]) -> None:
         if entity in self._fetched and not self._is_closed:
-            self._slots.bump(entity, [id_ for id_ in ids if is_utf8(id_)])  # others were refused
+            self._slots.bump(entity, [id_ for id_ in ids if is_id(id_)])  # others were refused
             self._slots.tell_rows(self._redis.row_counts())
 
     def _check_room(self, entity: str, ids: list[str]) -> None:

@@ -6,7 +6,6 @@ through the keeper, which counts slots up before it answers: whoever reads after
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 from rankd.signals.backing import layouts_of
 from rankd.signals.categories import CategoryTable
 from rankd.signals.mapped import MappedTables
+from rankd.signals.offloop import OffLoop
 from rankd.signals.redis.options import RedisOptions
 from rankd.signals.redis.private import CacheOptions, PrivateRows
 from rankd.signals.redis.slots import NAME as SLOTS_NAME
@@ -68,6 +68,7 @@ class SharedRedisStore:
         self._shared = shared
         self._redis = redis
         self._private = private
+        self._offloop = OffLoop()
         self._is_closed = False
         self._fetched = frozenset(name for name, entity in shared.schema.entities.items() if entity.is_fetched)
 
@@ -127,7 +128,7 @@ class SharedRedisStore:
         }
 
     async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
-        here = await asyncio.to_thread(statistics, self._private.mapped, self.schema, now_s)
+        here = await self._offloop.run(statistics, self._private.mapped, self.schema, now_s)
         if not self._fetched:
             return here
         there = await self._redis.statistics(now_s, self._fetched)
@@ -137,6 +138,7 @@ class SharedRedisStore:
         """Lets go of tables and connections. A second call does nothing."""
         if not self._is_closed:
             self._is_closed = True
+            await self._offloop.close()
             await self._private.close()
             await self._redis.close()
             await self._shared.close()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankd.errors import StoreError, UnavailableError
-from rankd.signals.check import value_faults
+from rankd.signals.check import is_id, value_faults
 from rankd.signals.redis.changes import Change, ChangeLog, Place
 from rankd.signals.redis.codec import VALUE, RowCodec, RowStates, Status
 from rankd.signals.redis.connection import RedisConnection, open_connection
@@ -38,7 +38,7 @@ from rankd.signals.store import (
 )
 from rankd.signals.values import take
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
-from rankd.types.text import composite_id, composite_parts, is_utf8
+from rankd.types.text import composite_id, composite_parts
 
 OnCommit = Callable[[Commit], Awaitable[None]]
 
@@ -132,7 +132,7 @@ class RedisStore:
     async def delete(self, entity: str, ids: Sequence[str]) -> int:
         """See SignalStore.delete."""
         self._check_open()
-        distinct = list(dict.fromkeys(id_ for id_ in ids if id_ and is_utf8(id_)))
+        distinct = list(dict.fromkeys(id_ for id_ in ids if is_id(id_)))
         if not distinct:
             return 0
         writing = Writing(self.rows, entity, None, self._now_ms(), self._settings)
@@ -290,7 +290,7 @@ _NO_AGES = np.empty(0, np.int64)
 
 
 def _column(signal: Signal, rows: RowStates, now_ms: int) -> ColumnValues:
-    """A signal of live rows as it was written; of a ratio, what it comes to now."""
+    """A signal of live rows as it was written; of a ratio, what it comes to now, where one of its counters is there."""
     if signal.kind is SignalKind.RATIO:
         return _ratio(signal, rows, now_ms)
     column = rows.columns[signal.name]
@@ -308,10 +308,9 @@ def _ratio(signal: Signal, rows: RowStates, now_ms: int) -> ColumnValues:
     mean, weight = (signal.prior.mean, signal.prior.weight) if signal.prior is not None else (0.0, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = (sums[0] + mean * weight) / (sums[1] + weight)
-    is_there = np.isfinite(ratios)
+    is_there = np.isfinite(ratios) & ((over.state == VALUE) | (under.state == VALUE))
     at = np.flatnonzero(is_there)
     times = np.maximum(*(np.where(c.state == VALUE, c.times_ms, np.iinfo(np.int64).min) for c in (over, under)))
-    times = np.where(times == np.iinfo(np.int64).min, rows.latest_ms, times)
     return ColumnValues(signal.name, at, ratios[at].astype(np.float32), np.flatnonzero(~is_there), times_ms=times[at])
 
 
