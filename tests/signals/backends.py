@@ -5,8 +5,8 @@
 | memory, durable | EmbeddedStore without and with a data directory |
 | shared | SharedStore through a keeper in another process, over an EmbeddedStore with a data directory |
 | redis, cluster | RedisStore alone, on one Redis and on a Cluster of three masters |
-| replicated, replicated-cluster | ReplicatedStore, whose entities are in this machine's tables |
-| fetched, fetched-cluster | ReplicatedStore, whose entities are fetched |
+| replicated, replicated-cluster | ReplicatedStore: users and what is kept of them are fetched, the rest is replicated |
+| fetched, fetched-cluster | ReplicatedStore, all of whose entities are fetched |
 | worker, worker-fetched | SharedRedisStore beside a keeper in another process, both ways |
 """
 
@@ -32,8 +32,9 @@ from rankd.signals.store import SignalRows, WriteBatch
 from rankd.types.schema import Schema, Storage
 
 EMBEDDED: Final = Traits()
-ALONE: Final = Traits(bounds_rows=False, has_tables=False)
-FETCHED: Final = Traits(bounds_rows=False)
+REDIS: Final = Traits(keeps_deletions=False)
+FETCHED: Final = replace(REDIS, bounds_rows=False)
+ALONE: Final = replace(FETCHED, has_tables=False)
 
 TRAITS: Final = {
     "memory": replace(EMBEDDED, is_durable=False),
@@ -41,11 +42,11 @@ TRAITS: Final = {
     "shared": EMBEDDED,
     "redis": ALONE,
     "cluster": ALONE,
-    "replicated": Traits(),
-    "replicated-cluster": Traits(),
+    "replicated": REDIS,
+    "replicated-cluster": REDIS,
     "fetched": FETCHED,
     "fetched-cluster": FETCHED,
-    "worker": Traits(),
+    "worker": REDIS,
     "worker-fetched": FETCHED,
 }
 """By the name of the backend: all that there is of differences."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from signals.conformance import Clock, plain_column
+from signals.conformance import Clock, Traits, plain_column
 from signals.every_kind import IDS, IDS_OF, SCHEMA, SIGNALS, USERS, at, batches
 from signals.store_oracle import Oracle, nearly, ordered, plain_rows
 
@@ -22,15 +22,15 @@ Reopen = Callable[[Any, Clock, bool], Awaitable[Any]]
 
 class StoreMachine(RuleBasedStateMachine):
     """`reopen(store, clock, is_killed)`: closes a store, or lets it end as a process that is killed does, and opens it
-    again; of None: opens an empty one. `is_durable`: what was written is there then."""
+    again; of None: opens an empty one."""
 
-    def __init__(self, reopen: Reopen, is_durable: bool) -> None:
+    def __init__(self, reopen: Reopen, traits: Traits) -> None:
         super().__init__()
         self._reopen = reopen
-        self._is_durable = is_durable
+        self._traits = traits
         self.runner = asyncio.Runner()
         self.clock = Clock()
-        self.oracle = Oracle(SCHEMA)
+        self.oracle = Oracle(SCHEMA, traits.keeps_deletions)
         self.sent: list[WriteBatch] = []
         self.store: SignalStore | None = None
 
@@ -97,8 +97,8 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(is_killed=st.booleans())
     def reopen(self, is_killed: bool) -> None:
         self.run(self._open(is_killed))
-        if not self._is_durable:
-            self.oracle = Oracle(SCHEMA)
+        if not self._traits.is_durable:
+            self.oracle = Oracle(SCHEMA, self._traits.keeps_deletions)
 
     @rule(names=st.lists(st.sampled_from([s.name for s in SIGNALS]), unique=True), ago_s=st.sampled_from([0.0, 7.0]))
     def read(self, names: list[str], ago_s: float) -> None:

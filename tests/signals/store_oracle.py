@@ -25,9 +25,10 @@ class Row:
 
 @dataclass
 class Oracle:
-    """`rows` and `deleted_ms` by entity and id."""
+    """`rows` and `deleted_ms` by entity and id. `keeps_deletions`: see conformance.Traits."""
 
     schema: Schema
+    keeps_deletions: bool = True
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     deleted_ms: dict[tuple[str, str], int] = field(default_factory=dict)
     write_ids: set[str] = field(default_factory=set)
@@ -56,12 +57,17 @@ class Oracle:
         for column in batch.columns:
             signal = self.schema.entities[batch.entity].signals[column.signal]
             latest: dict[str, tuple[int, Any]] = {}
+            added: set[str] = set()
             for i in times:
                 id_ = batch.ids[i]
                 for at, value in _given(column, i):
                     time = times[i] if at is None else at
                     if column.operation is Operation.ADD:
-                        late += self._apply(batch.entity, id_, signal, time, value, column.operation, now_ms)
+                        # What was there before may have expired; what the batch itself adds has not.
+                        as_of = None if id_ in added else now_ms
+                        is_late = self._apply(batch.entity, id_, signal, time, value, column.operation, as_of)
+                        late += is_late
+                        added |= set() if is_late else {id_}
                     elif id_ in latest and latest[id_][0] > time:
                         late += 1
                     else:
@@ -69,7 +75,8 @@ class Oracle:
             for id_, (time, value) in latest.items():
                 late += self._apply(batch.entity, id_, signal, time, value, column.operation, now_ms)
         self.events |= done
-        for key in [key for key in self.deleted_ms if key in self.rows]:  # what it has not is cleared at that time
+        forgotten = [] if self.keeps_deletions else [key for key in self.deleted_ms if key in self.rows]
+        for key in forgotten:  # what it has not is cleared at that time
             deleted_ms = self.deleted_ms.pop(key)
             for name in self.schema.entities[batch.entity].signals:
                 self.rows[key].values.setdefault(name, (deleted_ms, None))
@@ -84,9 +91,9 @@ class Oracle:
         return True
 
     def _apply(
-        self, entity: str, id_: str, signal: Signal, time: int, value: Any, operation: Operation, now_ms: int
+        self, entity: str, id_: str, signal: Signal, time: int, value: Any, operation: Operation, now_ms: int | None
     ) -> int:
-        """1: too late."""
+        """1: too late. `now_ms`: by which what is there may have expired."""
         stored = self.rows.get((entity, id_), Row(time)).values.get(signal.name)
         if operation is Operation.SET and stored is not None and stored[0] > time:
             return 1
@@ -147,15 +154,18 @@ def _is_of_user(entity: str, key: tuple[str, ...], id_: str, user_id: str) -> bo
     return parts is not None and parts[key.index("user")] == user_id
 
 
-def _living(signal: Signal, stored: tuple[int, Any] | None, now_ms: int) -> tuple[int, Any] | None:
+def _living(signal: Signal, stored: tuple[int, Any] | None, now_ms: int | None) -> tuple[int, Any] | None:
     """A value that is there and has not outlived its TTL."""
     if stored is None or stored[1] is None:
         return None
-    return None if signal.ttl_s is not None and now_ms - stored[0] >= signal.ttl_s * 1000 else stored
+    is_expired = signal.ttl_s is not None and now_ms is not None and now_ms - stored[0] >= signal.ttl_s * 1000
+    return None if is_expired else stored
 
 
 def _reading(signal: Signal, time: int, value: Any, now_ms: int) -> Any:
-    factor = 1.0 if signal.half_life_s is None else 2.0 ** (-(now_ms - time) / (signal.half_life_s * 1000))
+    # As of a time before the value's nothing has decayed yet.
+    elapsed_s = max(0, now_ms - time) / 1000
+    factor = 1.0 if signal.half_life_s is None else 2.0 ** (-elapsed_s / signal.half_life_s)
     match signal.kind:
         case SignalKind.I64 | SignalKind.BOOL:
             return float(value)

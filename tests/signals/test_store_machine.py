@@ -53,7 +53,7 @@ class Histories:
         if self._place is not None:
             self._place.wipe()
         self._backend = self._beside()
-        return StoreMachine(self._reopen, TRAITS[self._name].is_durable)
+        return StoreMachine(self._reopen, TRAITS[self._name])
 
     def _beside(self) -> Backend:
         self._path = self._directory / f"{next(self._number)}"

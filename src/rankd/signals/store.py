@@ -10,7 +10,9 @@ Where backends differ, because they must (tests/signals/conformance.Traits):
   been set up to keep.
 - `max_rows_per_entity` bounds the tables of this machine. Entities that are fetched are in Redis alone, whose
   `maxmemory` bounds them.
-- `row_counts` of entities that are fetched are those of the last `statistics`.
+- `row_counts` of entities that are fetched hold what this machine has written, and what others have some time later.
+- A row that is deleted and written again: an EmbeddedStore remembers the deletion for its while, so that amounts of a
+  time before it stay late. In Redis the row has taken the tombstone's place: they are late only as long as it has not.
 - signals.redis.store.RedisStore is the half of a store that speaks to Redis: it has no tables, and so no `read`.
 """
 
@@ -282,7 +284,7 @@ class SignalStore(Protocol):
         stays as long as the result's lease is held."""
 
     def row_counts(self) -> Mapping[str, int]:
-        """Rows per entity; of fetched ones as of the last `statistics`."""
+        """Rows per entity."""
 
     async def statistics(self, now_s: float) -> Mapping[str, EntityStatistics]:
         """By entity. Takes time in proportion to a bounded sample of rows, off the event loop."""

@@ -257,6 +257,7 @@ class ReplicatedStore:
         finally:
             if not self._is_closed:
                 self._slots.bump_all()
+                self._slots.tell_rows(self._redis.row_counts())
 
     @property
     def fetched(self) -> frozenset[str]:
