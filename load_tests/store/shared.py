@@ -106,7 +106,9 @@ def fill(
     """Writes batches straight to Redis, as a keeper does; rows a second."""
 
     async def run() -> float:
-        store = await open_redis_store(schema, RedisOptions(f"redis://127.0.0.1:{server.port}", socket_timeout_s=5.0))
+        store = await open_redis_store(
+            schema, RedisOptions(f"redis://127.0.0.1:{server.port}", socket_timeout_s=5.0, write_timeout_s=60.0)
+        )
         waiting = iter(batches)
 
         async def writer() -> None:

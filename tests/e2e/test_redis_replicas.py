@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from support.redis_servers import RedisCluster, RedisServer, redis_server
 from support.serving import ServerProcess
@@ -46,7 +49,8 @@ def says(server: ServerProcess, text: str) -> bool:
 
 
 def in_step(server: ServerProcess) -> bool:
-    return bool(next(row["replica"]["in_step"] for row in status(server)["processes"] if row["name"] == "keeper"))
+    told = next(row["replica"] for row in status(server)["processes"] if row["name"] == "keeper")
+    return told is not None and bool(told["in_step"])
 
 
 def test_a_replica_that_stood_still_catches_up(redis: RedisServer, tmp_path: Path) -> None:
@@ -146,3 +150,44 @@ def _change(cluster: RedisCluster, folder: Path) -> None:
         write(open_channels[0], "item", ITEMS, "price", [5.0] * len(ITEMS))
         assert {user_age(c, user) for c in open_channels for user in USERS} == {5.0}
         assert {item_price(c, item) for c in open_channels for item in ITEMS} == {5.0}
+
+
+@pytest.mark.parametrize("data_dir", ["data", None])
+def test_a_keeper_that_is_killed_is_back(redis: RedisServer, tmp_path: Path, data_dir: str | None) -> None:
+    """With tables that it finds again; without, workers are replaced."""
+    folder = write_workspace(tmp_path, redis, prefix=f"killed-{data_dir}", server={"data_dir": data_dir})
+    with serving(folder) as server:
+        with Client(server.address) as client:
+            fill(client)
+        with channels(server, 4) as open_channels, Load(server, tries=3) as load:
+            expected = rank(open_channels[0], request("user-1")).SerializeToString()
+            until(lambda: load.whole(0.0) > 20)
+            workers, keeper = pids(server, "worker"), pids(server, "keeper")
+            os.kill(keeper.pop(), signal.SIGKILL)
+            until(lambda: in_step(server) and can_write(server))
+            if data_dir is None:
+                until(lambda: len(pids(server, "worker")) == 2 and not workers & pids(server, "worker"), 40.0)
+            else:
+                assert pids(server, "worker") == workers
+        assert load.failed == []
+        until(lambda: can_write(server))
+        with channels(server) as open_channels:
+            assert {rank(c, request("user-1")).SerializeToString() for c in open_channels} == {expected}
+            write(open_channels[0], "item", ["item-0"], "price", [4.0])
+            write(open_channels[0], "user", ["user-1"], "age", [4.0])
+            assert {(item_price(c, "item-0"), user_age(c, "user-1")) for c in open_channels} == {(4.0, 4.0)}
+
+
+def pids(server: ServerProcess, role: str) -> set[int]:
+    """Of the processes of a role that are there."""
+    return {row["pid"] for row in status(server)["processes"] if row["name"].startswith(role) and row["pid"]}
+
+
+def can_write(server: ServerProcess) -> bool:
+    try:
+        with channels(server, 1) as (channel,):
+            write(channel, "session", ["any"], "depth", [1.0])
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+        return False
+    return True

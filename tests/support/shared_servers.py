@@ -209,8 +209,8 @@ def _run_status(server: ServerProcess, *more: str) -> str:
 
 
 def process_id(server: ServerProcess, name: str) -> int:
-    """Of "keeper", "worker 0" …"""
-    return int(next(row for row in status(server)["processes"] if row["name"] == name)["pid"])
+    """Of "keeper", "worker 0" …; 0: there is none at the moment."""
+    return int(next(row for row in status(server)["processes"] if row["name"] == name)["pid"] or 0)
 
 
 @contextlib.contextmanager
@@ -233,10 +233,11 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, why: Callable[[],
 
 
 class Load:
-    """Ranks, one after the other on each of some connections, for as long as the block lasts."""
+    """Ranks, one after the other on each of some connections, for as long as the block lasts. `tries`: of a call;
+    workers that are replaced may take calls with them."""
 
-    def __init__(self, server: ServerProcess, threads: int = 3, timeout_s: float = 5.0) -> None:
-        self._server, self._timeout_s = server, timeout_s
+    def __init__(self, server: ServerProcess, threads: int = 3, timeout_s: float = 5.0, tries: int = 1) -> None:
+        self._server, self._timeout_s, self._tries = server, timeout_s, tries
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(threads)]
         self._lock = threading.Lock()
@@ -247,19 +248,22 @@ class Load:
     def _run(self, number: int) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(self._server.address, options) as channel:
-            at = number
+            at, tries = number, 0
             while not self._stopping.is_set():
-                at += 1
+                at, tries = at + 1, tries + 1
                 user = USERS[at % len(USERS)]
                 what = request(user, session=f"s{user}", items=ITEMS[:10], view=pb.VIEW_SCORES)
                 started = time.monotonic()
                 try:
                     answer = rank(channel, what, self._timeout_s)
                 except grpc.RpcError as error:
+                    lost = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # type: ignore[attr-defined]
+                    if lost and tries < self._tries:
+                        continue
                     with self._lock:
                         self.failed.append(f"{error.code()}: {error.details()}")  # type: ignore[attr-defined]
                     continue
-                now = time.monotonic()
+                now, tries = time.monotonic(), 0
                 with self._lock:
                     self.answers.append((now, now - started, answer.degradation))
                 time.sleep(0.002)

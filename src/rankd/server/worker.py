@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections import Counter
 from pathlib import Path
@@ -64,6 +65,9 @@ async def serve(workspace: Workspace, start: Start, control: Control) -> None:
     control.report = report
     reloader.start()
     control.on_reload(reloader.request)
+    # What was loaded stays: a full collection need not go over it while calls wait.
+    gc.collect()
+    gc.freeze()
     control.ready()
     await control.draining.wait()
     await reloader.close()

@@ -40,7 +40,7 @@ _AWAY_PAUSE_S: Final = 0.05
 """After Redis did not answer."""
 
 _AWAY_S: Final = 0.75
-"""A caller whose Redis does not answer for so long is told, and may try again."""
+"""A caller whose Redis is known to be away for so long is told, and may try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ class Writing:
             except UnavailableError:
                 self._at.forget_registration()
                 pause = _AWAY_PAUSE_S
-                if time.monotonic() + 2 * pause >= min(deadline, began + _AWAY_S):
+                give_up = deadline if self._at.connection.is_available else min(deadline, began + _AWAY_S)
+                if time.monotonic() + 2 * pause >= give_up:
                     raise
             if not todo:
                 return self.outcome
