@@ -35,6 +35,8 @@ from support.shared_servers import (
 from rankd.client import Client
 from rankd.signals.redis.keys import Keys
 
+pytestmark = pytest.mark.slow
+
 MANY = [f"m{i}" for i in range(4_000)]
 
 
