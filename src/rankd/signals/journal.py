@@ -57,7 +57,11 @@ class Journal:
         self.snapshot_bytes = self._size_of_snapshot()
 
     def _begin(self) -> Manifest:
-        others = [path.name for path in self.directory.iterdir() if path.name.startswith(("log-", "snapshot-"))]
+        others = [
+            path.name
+            for path in self.directory.iterdir()
+            if path.name.startswith(("log-", "snapshot-")) and not self._is_of_killed_begin(path)
+        ]
         if others:
             raise StoreError(
                 f"{self.directory} has {', '.join(sorted(others))[:200]} but no {NAME}; "
@@ -68,6 +72,12 @@ class Journal:
             manifest = Manifest(self._document, None, (0,))
             manifest.write(self.directory)
         return manifest
+
+    def _is_of_killed_begin(self, path: Path) -> bool:
+        """Whether it may lie there without a manifest: nothing can have been acknowledged."""
+        if path.name.endswith(".new"):
+            return True
+        return path == log_path(self.directory, 0) and not any(True for _ in read_log(path, 0, True))
 
     def _remove_strays(self) -> None:
         """What a writer that was killed left between two steps. StoreError for files that nothing explains."""
