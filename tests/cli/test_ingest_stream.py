@@ -90,6 +90,18 @@ def test_entries_of_both_shapes_and_rejects(fake: FakeCollect, redis: RedisServe
         assert f"{KEY}:rejected: " in err
 
 
+def test_events_of_before_are_acknowledged_and_left_out(fake: FakeCollect, redis: RedisServer) -> None:
+    """--since, after build-signals --until."""
+    with redis.client() as client:
+        for event_id, time_ms in (("before", 1_767_225_599_999), ("then", 1_767_225_600_000), ("now", None)):
+            client.xadd(KEY, {"event": json.dumps({"event_id": event_id, "type": "click", "time": time_ms})})
+        code, summary, err = finish(start(redis, fake.port, "c", "--stop-when-idle", "0.1", "--since", "2026-01-01"))
+        assert code == 0, err
+        assert (summary["accepted"], summary["earlier"]) == (2, 1)
+        assert set(fake.events) == {"then", "now"}
+        assert pending(client) == 0
+
+
 def test_two_consumers_share_and_signals_end_them(fake: FakeCollect, redis: RedisServer) -> None:
     fake.delay_s = 0.005
     with redis.client() as client:

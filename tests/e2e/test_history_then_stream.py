@@ -43,7 +43,9 @@ server:
   health_listen: 127.0.0.1:0
   data_dir: null
   drain_seconds: 0
+  limits: {max_write_rows: 60}
 """
+PAGE = 60
 HOUR_MS = 3_600_000
 
 
@@ -85,11 +87,13 @@ def rows(address: str) -> dict[tuple[str, str], dict[str, tuple[Any, int]]]:
     found: dict[tuple[str, str], dict[str, tuple[Any, int]]] = {}
     with Client(address) as client:
         for entity, signals in client.describe_schema().schema.entities.items():
-            ids = [id_ for page in client.scan(entity, [next(iter(signals.signals))]) for id_ in page.ids]
-            if ids:
-                stored = client.get_signals(entity, ids)
+            for page in client.scan(entity, list(signals.signals)[:1], page_rows=PAGE):
+                if not page.ids:
+                    continue
+                stored = client.get_signals(entity, page.ids)
                 for name, column in stored.columns.items():
-                    for id_, value, at in zip(stored.ids, column, stored.value_times[name], strict=True):
+                    times = stored.value_times.get(name) or [None] * len(stored)
+                    for id_, value, at in zip(stored.ids, column, times, strict=True):
                         if at is not None:
                             found.setdefault((entity, id_), {})[name] = (near(value), at)
     return found
@@ -116,6 +120,7 @@ def test_until_and_since_count_every_event_once(servers: tuple[Path, str, str], 
 
     built, _ = run("build-signals", directory, history, "--to", one, "--until", cut_ms)
     assert built["newest_unix_millis"] < cut_ms
+    assert built["entities"]["user_item"]["written"] > PAGE, "in parts, each with its times"
     assert built["entities"]["item"] == {"rows": 20, "written": 20, "rejected": 0, "late_values": 0}
     ingested, _ = run("ingest", stream, "--address", one, "--since", cut_ms)
     assert ingested["earlier"] == sum(event["time"] < cut_ms for event in events[1_500:]) > 100
