@@ -10,7 +10,7 @@ from signals.conformance import NOW_S, Clock, rows_batch, schema_of
 from rankd.errors import RequestError
 from rankd.signals.embedded import open_embedded
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
-from rankd.types.text import composite_id, composite_parts, stored_ids
+from rankd.types.text import composite_id, composite_parts, stored_ids, unjoined_ids
 
 PRICE = Signal("price", SignalKind.F32)
 
@@ -77,6 +77,7 @@ async def test_forget_finds_a_user_wherever_it_is_part_of_an_id() -> None:
 @pytest.mark.parametrize("parts", [["a"], ["", ""], ["é", "b:/"], ["1:a/", "2:", "x/y"], ["a" * 300, "\0", ""]])
 def test_composite_ids_have_an_inverse(parts: list[str]) -> None:
     assert composite_parts(composite_id(parts), len(parts)) == parts
+    assert unjoined_ids([composite_id(parts)], len(parts)) == []
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,7 @@ def test_composite_ids_have_an_inverse(parts: list[str]) -> None:
 )
 def test_ids_that_are_not_composite(id_: str) -> None:
     assert composite_parts(id_, 2) is None
+    assert unjoined_ids([id_, "1:a/b"], 2) == [0]
 
 
 def test_texts_of_queries_are_kept_in_one_form() -> None:
@@ -105,6 +107,22 @@ def test_texts_of_queries_are_kept_in_one_form() -> None:
     assert stored_ids("item", ids, ()) is ids
     assert stored_ids("query", ["A  b "], ()) == ["a b"]
     assert stored_ids("query_item", ids, ("query", "item")) == ["7:red éx/P 1", "no such id", "3:a b/x"]
+    alike = [
+        "5:red x/p1",
+        "5:red x/p 2",
+        "5:Red x/p1",
+        "5:red xyz/p1",
+        "5:red x/é",
+        "4:é x/a",
+        "4:É x/a",
+        "a:b/c",
+        "1000:a",
+    ]
+    one_by_one = [stored_ids("query_item", [id_], ("query", "item"))[0] for id_ in alike]
+    assert stored_ids("query_item", alike, ("query", "item")) == one_by_one
+    long = ["1000:" + "a" * 1000 + "/x", "1000:" + "aB" * 500 + "/x"]
+    assert stored_ids("query_item", long, ("query", "item")) == [long[0], "1000:" + "ab" * 500 + "/x"]
+    assert one_by_one[:3] == ["5:red x/p1", "5:red x/p 2", "5:red x/p1"]
     assert stored_ids("item_query", ["2:Ab/C  d"], ("item", "query")) == ["2:Ab/c d"]
 
 

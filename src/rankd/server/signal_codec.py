@@ -31,7 +31,7 @@ from rankd.signals.store import (
 )
 from rankd.signals.values import NO_ROWS, empty
 from rankd.types.schema import Entity, Schema, Signal, SignalKind
-from rankd.types.text import composite_id, composite_parts, stored_ids
+from rankd.types.text import composite_id, stored_ids, unjoined_ids
 from rankd.v1 import signals_pb2 as pb
 
 FIELDS: Final = {
@@ -274,7 +274,7 @@ def _unjoined_ids(ids: Sequence[str], entity: Entity) -> dict[int, str]:
     count = len(entity.key)
     if not count:
         return {}
-    bad = [row for row, text in enumerate(ids) if composite_parts(text, count) is None]
+    bad = unjoined_ids(ids, count)
     example = composite_id([name.upper() for name in entity.key])
     joined = f'an id joined of {" and ".join(entity.key)}, such as "{example}"'
     return {row: f"expected {joined}, got {quoted(ids[row])}" for row in bad}

@@ -17,6 +17,9 @@ QUERY: Final = "query"
 _MOST_DIGITS = 5
 """Of the length of a part: ids have at most 65,536 bytes."""
 
+_LENGTHS: Final = {str(length): length for length in range(1_000)}
+"""Most lengths, as they are written."""
+
 _WORDS = re.compile(r"[^\W_]+")
 
 
@@ -52,6 +55,22 @@ def composite_parts(id_: str, count: int) -> list[str] | None:
         return None
 
 
+def unjoined_ids(ids: Sequence[str], count: int) -> list[int]:
+    """The positions of those that are no composite ids of `count` parts."""
+    return [
+        position
+        for position, text in enumerate(ids)
+        if not (count == 2 and _is_pair(text)) and composite_parts(text, count) is None
+    ]
+
+
+def _is_pair(id_: str) -> bool:
+    """Whether it is one of two parts; False also where that takes longer to find out."""
+    digits, _, rest = id_.partition(":")
+    length = _LENGTHS.get(digits)
+    return length is not None and rest[length : length + 1] == "/" and id_.isascii()
+
+
 def is_utf8(text: str) -> bool:
     """Whether UTF-8 can encode it: not a lone surrogate, which no message can carry."""
     try:
@@ -83,7 +102,26 @@ def stored_ids(entity: str, ids: Sequence[str], key: Sequence[str] = ()) -> Sequ
     if entity == QUERY:
         return [query_key(text) for text in ids]
     positions = [position for position, name in enumerate(key) if name == QUERY]
+    if positions == [0]:
+        return _with_leading_keys(ids, len(key))
     return [_with_query_keys(text, len(key), positions) for text in ids] if positions else ids
+
+
+def _with_leading_keys(ids: Sequence[str], count: int) -> list[str]:
+    """Where the query comes first. Ids of a batch often begin alike: a beginning in order is looked at once."""
+    in_order: set[str] = set()
+    found = []
+    for text in ids:
+        colon = max(text.find(":"), 0)
+        length = _LENGTHS.get(text[:colon])
+        begin = "" if length is None else text[: colon + length + 2]
+        if begin not in in_order:
+            stored = _with_query_keys(text, count, [0])
+            if begin and stored is text and begin.isascii() and composite_parts(text, count) is not None:
+                in_order.add(begin)
+            text = stored
+        found.append(text)
+    return found
 
 
 def _with_query_keys(id_: str, count: int, positions: Sequence[int]) -> str:
