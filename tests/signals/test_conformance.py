@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from signals.backends import BACKENDS, Backend
 from signals.conformance import StoreConformance
+from signals.conformance_many import ManyConformance
 from signals.conformance_time import KindConformance, TimeConformance
 
 
@@ -19,5 +20,5 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
     await backend.end()
 
 
-class TestConformance(StoreConformance, TimeConformance, KindConformance):
+class TestConformance(StoreConformance, TimeConformance, KindConformance, ManyConformance):
     """See signals.backends for what these are."""
