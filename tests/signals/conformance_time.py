@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from signals.conformance import CLEAR, NOW_S, Clock, OpenStore, counts, get_rows, read_plain, rows_batch
+from signals.conformance import CLEAR, FULL, NOW_S, Clock, OpenStore, counts, get_rows, read_plain, rows_batch
 
 from rankd.errors import RequestError
 from rankd.signals.store import ColumnValues, MapValues, Operation, SignalStore, WriteBatch
@@ -91,6 +91,14 @@ class TimeConformance:
         same = await write(timed(rows_batch("item", [("a", {"price": 3.0})]), -100))
         assert same.late_count == 0
         assert await prices(store, "a") == [3.0]
+        await store.close()
+
+    async def test_every_late_value_counts_once(self, open_store: OpenStore) -> None:
+        store = await open_store()
+        await store.write(timed(rows_batch("item", [("a", FULL)]), -50))
+        assert (await store.write(timed(rows_batch("item", [("a", FULL)]), -60))).late_count == len(FULL)
+        clears = dict.fromkeys(FULL, CLEAR)
+        assert (await store.write(timed(rows_batch("item", [("a", clears)]), -60))).late_count == len(FULL)
         await store.close()
 
     async def test_a_clear_leaves_its_time_behind(self, open_store: OpenStore) -> None:
@@ -256,6 +264,13 @@ class KindConformance:
         assert await read_plain(store, ids, "likes", "weights") == [[values["likes"]] * 2, [values["weights"]] * 2]
         assert await read_plain(store, ids, "recent") == [[{"a", "b"}] * 2]
         assert await read_plain(store, ids, "half", "byte") == [[values["half"]] * 2, [values["byte"]] * 2]
+        await store.close()
+
+    async def test_a_late_list_counts_once(self, open_store: OpenStore) -> None:
+        store = await open_store(schema=KINDS)
+        for seconds, late_count in ((-50, 0), (-60, 1)):
+            batch = rows_batch("item", [("a", {"recent": [("m", NOW_MS)]})], KINDS)
+            assert (await store.write(timed(batch, seconds))).late_count == late_count
         await store.close()
 
     async def test_counters_decay(self, open_store: OpenStore) -> None:

@@ -19,7 +19,7 @@ from rankd.signals.encode import encode
 from rankd.signals.layout import EntityLayout
 from rankd.signals.packed import pack_array
 from rankd.signals.recall import Recall, digest
-from rankd.signals.records import Change, Delete, Told, Upsert, pack_upsert
+from rankd.signals.records import Change, Delete, Told, pack_upsert
 from rankd.signals.store import ColumnValues, Operation, WriteBatch
 from rankd.signals.table import EntityTable
 from rankd.signals.tableset import disk_error
@@ -148,6 +148,7 @@ class WriteChange:
         self._rejected = rejected_rows
         self._now_ms = now_ms
         self._staged: list[StagedRows] = []
+        self._is_counted: list[bool] = []  # by cell written: not the second of a signal that has two
         # What is added to is read first: nothing that is not published yet may be on its way.
         self.goes_alone = any(column.operation is Operation.ADD for column in batch.columns)
         self.journalled: list[Change] = []
@@ -177,6 +178,8 @@ class WriteChange:
         columns = [*batch.columns, *(self._summed(batch, added) for added in batch.added)]
         if batch.ids:
             cells = encode(room.layout, columns, room.categories)
+            seconds = {of.written for of in room.layout.signals.values()}
+            self._is_counted = [cell.cell not in seconds for cell in cells]
             self._staged.append(room.stage(batch.ids, cells, batch.times_ms))
             self.journalled.append(pack_upsert(batch.entity, batch.ids, columns, batch.times_ms))
         if digests:
@@ -220,9 +223,10 @@ class WriteChange:
         self._staged.clear()
 
     def publish(self) -> None:
-        late = [staged.publish() for staged in self._staged]
-        if self.journalled and isinstance(self.journalled[0], Upsert):
-            self.late_count += late[0]
+        for staged in self._staged:
+            staged.publish()
+        if self._is_counted:
+            self.late_count += int(self._staged[0].late_counts[self._is_counted].sum())
 
 
 class DeleteChange:
