@@ -23,13 +23,13 @@ from rankd.signals.embedded import EmbeddedStore
 SCALE = float(os.environ.get("RANKD_FUZZ_SCALE", "1"))
 
 EXAMPLES = {
-    "memory": 30,
-    "durable": 10,
-    "shared": 8,
-    "redis": 12,
-    "cluster": 8,
-    "replicated": 8,
-    "worker-fetched": 8,
+    "memory": 20,
+    "durable": 8,
+    "shared": 6,
+    "redis": 8,
+    "cluster": 6,
+    "replicated": 6,
+    "worker-fetched": 6,
 }
 """Histories, by backend."""
 
