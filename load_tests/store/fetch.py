@@ -87,14 +87,15 @@ def _bare_s(pipeline: BarePipeline, keys: list[bytes], calls: int) -> float:
 
 
 def _between_s(
-    pipeline: BarePipeline, keys: list[bytes], caller: GrpcCaller, requests: list[bytes], calls: int
+    pipeline: BarePipeline, keys: list[bytes], caller: GrpcCaller, requests: list[bytes], calls: int, core: int | None
 ) -> float:
-    """Seconds a call of which each is followed by a Rank."""
+    """Seconds a call of which each is followed by a Rank; asked from the servers' core, as theirs are."""
     total = 0.0
     for key, request in itertools.islice(zip(itertools.cycle(keys), itertools.cycle(requests), strict=False), calls):
-        started = time.perf_counter()
-        pipeline.get(key)
-        total += time.perf_counter() - started
+        with processes.on_core(core):
+            started = time.perf_counter()
+            pipeline.get(key)
+            total += time.perf_counter() - started
         caller.call(request)
     return total / calls
 
@@ -150,7 +151,7 @@ def measure(folder: Path, effort: Effort, core: int | None, say: Callable[[str],
         measures: list[Callable[[], float | Cost]] = [
             blocks["fetched"].measure,
             blocks["replicated"].measure,
-            lambda: _between_s(bare, keys, callers["replicated"], requests, calls),
+            lambda: _between_s(bare, keys, callers["replicated"], requests, calls, core),
             lambda: _bare_s(bare, keys, calls),
         ]
         for number in range(effort.fetch_rounds):
