@@ -154,7 +154,7 @@ class Fetcher:
         return waiter.is_complete
 
     def _start(self, new: Sequence[tuple[str, str, int]], waiter: _Waiter) -> None:
-        """A trip to each node that has some of the rows."""
+        """A trip to each node that has some of the rows; `new` is in order of entities, and so are a trip's keys."""
         trips: dict[int, tuple[Link | None, _Trip]] = {}
         for entity, id_, value in new:
             key = self._keys.row(entity, id_)
@@ -165,11 +165,11 @@ class Fetcher:
                 there = trips[id(link)] = (link, _Trip(self._trip_number, self._loop.time()))
             trip = there[1]
             trip.parts.setdefault(entity, []).append(id_)
+            trip.keys.append(key)
             trip.slot_values[entity, id_] = value
             self._under_way[entity, id_] = trip
         waiter.left += len(trips)  # before any of them may end
         for link, trip in trips.values():
-            trip.keys = [key for entity, ids in trip.parts.items() for key in self._keys.rows(entity, ids)]
             trip.waiters.append(waiter)
             self._send(link, trip)
 

@@ -1,8 +1,9 @@
 """One connection to one Redis node that many requests share: commands go out as they come, replies come back in order.
 
 It stands beside redis.asyncio because a fetch lies in the way of every request: a reply calls its caller back
-from where it is read, without a task, a lock or a timer of its own. Nothing is ever read twice: a connection whose
-reply is late is closed, and everyone who waits on it is told.
+from where it is read, without a task, a lock or a timer of its own. Where nobody waits yet, the sender looks for the
+reply in place, for some microseconds: a Redis next door has answered before the event loop would have come round.
+Nothing is ever read twice: a connection whose reply is late is closed, and everyone who waits on it is told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any, Final
 
 import hiredis
 
+from rankd.kernels.exchange import exchange
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -27,6 +30,13 @@ class Trouble(enum.Enum):
     LOST = enum.auto()  # the connection ended
     LATE = enum.auto()  # they did not come in time; the connection was closed
 
+
+_SPIN_NS: Final = 100_000
+"""How long a sender looks for the reply in place: a turn of the event loop costs about as much."""
+
+_FIRST_REST_S: Final = 0.01
+_LONGEST_REST_S: Final = 1.0
+"""How long no sender does so after one has looked in vain; doubled each time."""
 
 OnReplies = Callable[[list[Any] | Trouble], None]
 """Gets the replies, in order (errors as hiredis.ReplyError)."""
@@ -75,18 +85,41 @@ class _Line(asyncio.Protocol):
         self._waiting: deque[tuple[int, float, OnReplies]] = deque()
         self._replies: list[Any] = []
         self._transport: asyncio.Transport | None = None
+        self._socket = -1  # on which replies may be looked for in place
+        self._in_place_s = 0.0  # from when on
+        self._rest_s = _FIRST_REST_S
         self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        if transport.get_extra_info("sslcontext") is None:
+            self._socket = transport.get_extra_info("socket").fileno()
 
     def ask(self, data: bytes, count: int, on_replies: OnReplies) -> None:
-        """Sends commands that have `count` replies."""
+        """Sends commands that have `count` replies. `on_replies` may be called before this returns."""
         assert self._transport is not None
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s / _LOOKS, self._look)
-        self._waiting.append((count, self._loop.time() + self._timeout_s, on_replies))
-        self._transport.write(data)
+        now_s = self._loop.time()
+        is_first = not self._waiting
+        self._waiting.append((count, now_s + self._timeout_s, on_replies))
+        if is_first and self._socket >= 0 and now_s >= self._in_place_s and not self._transport.get_write_buffer_size():
+            self._ask_in_place(data, now_s)
+        else:
+            self._transport.write(data)
+
+    def _ask_in_place(self, data: bytes, now_s: float) -> None:
+        assert self._transport is not None
+        sent, received = exchange(self._socket, data, _SPIN_NS)
+        if sent < len(data):
+            self._transport.write(data[sent:])
+        if received:
+            self.data_received(received)
+        if self._waiting:
+            self._in_place_s = now_s + self._rest_s
+            self._rest_s = min(2 * self._rest_s, _LONGEST_REST_S)
+        else:
+            self._rest_s = _FIRST_REST_S
 
     def data_received(self, data: bytes) -> None:
         reader, waiting = self._reader, self._waiting
@@ -115,6 +148,7 @@ class _Line(asyncio.Protocol):
 
     def drop(self, why: Trouble = Trouble.LOST) -> None:
         """Closes now."""
+        self._socket = -1
         if self._transport is not None:
             self._transport.abort()
         self._fail(why)
@@ -123,6 +157,7 @@ class _Line(asyncio.Protocol):
         self._fail(Trouble.LOST)
 
     def _fail(self, why: Trouble) -> None:
+        self._socket = -1
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -161,7 +196,8 @@ class Link:
         return self._line is not None
 
     def ask(self, data: bytes, count: int, on_replies: OnReplies) -> bool:
-        """Sends; `on_replies` is called once, later, on the loop. False: there is no connection, nothing was done."""
+        """Sends; `on_replies` is called once, on the loop, maybe before this returns. False: there is no connection,
+        nothing was done."""
         if self._line is None:
             return False
         self._line.ask(data, count, on_replies)
