@@ -103,10 +103,20 @@ class _Line(asyncio.Protocol):
         now_s = self._loop.time()
         is_first = not self._waiting
         self._waiting.append((count, now_s + self._timeout_s, on_replies))
-        if is_first and self._socket >= 0 and now_s >= self._in_place_s and not self._transport.get_write_buffer_size():
+        if is_first and now_s >= self._in_place_s and self._is_free():
             self._ask_in_place(data, now_s)
         else:
             self._transport.write(data)
+
+    def _is_free(self) -> bool:
+        """Whether the socket may be used behind the transport's back."""
+        transport = self._transport
+        return (
+            self._socket >= 0
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
 
     def _ask_in_place(self, data: bytes, now_s: float) -> None:
         assert self._transport is not None
