@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,10 @@ import click
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.ingesting import Ingested, Ingester
 from rankd.cli.loading import Reject
-from rankd.cli.output import CommandError, json_option, print_json
+from rankd.cli.output import json_option, print_json
 from rankd.cli.progress import LoadProgress, count_lines
-from rankd.cli.remote import connected, printable, remote_options, unreachable
+from rankd.cli.remote import breaking_off, connected, printable, remote_options
 from rankd.cli.times import TIME
-from rankd.client import DeadlineError, RankdRpcError, ServerUnavailableError
-from rankd.errors import ConfigError
 from rankd.events.files import FORMATS, read_events
 from rankd.events.ubi import read_ubi
 from rankd.signals.rowfile import BadRow
@@ -222,7 +220,7 @@ def _ingest_files(
         report.line = last_line
         report.add(ingested)
 
-    with connected(address, timeout_s) as client, progress, _failing(report, address):
+    with connected(address, timeout_s) as client, progress, breaking_off(address, report.how_far):
         ingester = Ingester(client, done, in_flight, timeout_s)
         for file in files:
             report.begin(str(file))
@@ -249,19 +247,3 @@ def _rows(
 def is_before(event: Event, since_ms: int | None) -> bool:
     """Whether an event is to be left out. One without a time is of now."""
     return since_ms is not None and event.time_ms is not None and event.time_ms < since_ms
-
-
-@contextmanager
-def _failing(report: Report, address: str) -> Iterator[None]:
-    """Ends what broke off with what was done by then."""
-    try:
-        yield
-    except (ServerUnavailableError, DeadlineError) as error:
-        late = f"rankd at {address} did not answer in time"
-        cause = unreachable(address, error) if isinstance(error, ServerUnavailableError) else late
-        raise CommandError(f"{cause}\n{report.how_far()}", ExitCode.UNREACHABLE) from error
-    except (RankdRpcError, ConfigError) as error:
-        raise CommandError(f"{error}\n{report.how_far()}") from error
-    except KeyboardInterrupt:
-        click.echo(f"interrupted: {report.how_far()}", err=True)
-        raise

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -16,10 +15,8 @@ from rankd.cli.loading import Loader, Outcome, Reject
 from rankd.cli.output import CommandError, json_option, print_json
 from rankd.cli.place import Place
 from rankd.cli.progress import LoadProgress, count_lines
-from rankd.cli.remote import connected, printable, remote_options, unreachable
+from rankd.cli.remote import breaking_off, connected, printable, remote_options
 from rankd.cli.row_times import RowTimes
-from rankd.client import DeadlineError, RankdRpcError, ServerUnavailableError
-from rankd.errors import ConfigError
 from rankd.signals.coerce import coerce_rows
 from rankd.signals.rowfile import FORMATS, read_rows
 from rankd.types.schema import Entity, Schema
@@ -151,7 +148,7 @@ def command(
             place.keep(number, last_line)
 
         place = Place(resume, files)
-        with progress, _failing(report, address):
+        with progress, breaking_off(address, report.how_far):
             for number, path in enumerate(files):
                 report.begin(path)
                 rows = place.rest(number, read_rows(path, format, id_field))
@@ -171,22 +168,6 @@ def _find_entity(schema: Schema, name: str) -> Entity:
         known = ", ".join(sorted(schema.entities)) or "none"
         raise CommandError(f"--entity: expected one of {known}, got {name!r}", ExitCode.USAGE)
     return schema.entities[name]
-
-
-@contextmanager
-def _failing(report: Report, address: str) -> Iterator[None]:
-    """Ends a load that broke off with what was done by then."""
-    try:
-        yield
-    except (ServerUnavailableError, DeadlineError) as error:
-        late = f"rankd at {address} did not answer in time"
-        cause = unreachable(address, error) if isinstance(error, ServerUnavailableError) else late
-        raise CommandError(f"{cause}\n{report.how_far()}", ExitCode.UNREACHABLE) from error
-    except (RankdRpcError, ConfigError) as error:
-        raise CommandError(f"{error}\n{report.how_far()}") from error
-    except KeyboardInterrupt:
-        click.echo(f"interrupted: {report.how_far()}", err=True)
-        raise
 
 
 def _print(report: Report, elapsed_s: float, rejects: Path | None, as_json: bool) -> None:

@@ -10,7 +10,8 @@ import click
 
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.output import CommandError
-from rankd.client import Client, DeadlineError, ServerUnavailableError
+from rankd.client import Client, DeadlineError, RankdRpcError, ServerUnavailableError
+from rankd.errors import ConfigError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -40,6 +41,22 @@ def connected(address: str, timeout_s: float) -> Iterator[Client]:
         except DeadlineError as error:
             message = f"rankd at {address} did not answer within {timeout_s:g} s"
             raise CommandError(message, ExitCode.UNREACHABLE) from error
+
+
+@contextmanager
+def breaking_off(address: str, how_far: Callable[[], str]) -> Iterator[None]:
+    """Ends work of many calls that breaks off with what was done by then."""
+    try:
+        yield
+    except (ServerUnavailableError, DeadlineError) as error:
+        late = f"rankd at {address} did not answer in time"
+        cause = unreachable(address, error) if isinstance(error, ServerUnavailableError) else late
+        raise CommandError(f"{cause}\n{how_far()}", ExitCode.UNREACHABLE) from error
+    except (RankdRpcError, ConfigError) as error:
+        raise CommandError(f"{error}\n{how_far()}") from error
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {how_far()}", err=True)
+        raise
 
 
 def unreachable(address: str, error: ServerUnavailableError) -> str:
