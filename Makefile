@@ -18,6 +18,7 @@ INSTALL := $(PY) -m pip install -qq --disable-pip-version-check --root-user-acti
 COMPILED := $(wildcard csrc/*.c csrc/*.h src/rankd/kernels/*.pyx src/rankd/kernels/*.pxd protos/rankd/v1/*.proto)
 PYTEST := $(PY) -m pytest
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 
 .PHONY: help demo test setup setup-dev lint format test-fast test-c count-instructions fuzz-exact fuzz-wire real bench-path overload bench-growth bench-signals flamegraph bench-forest bench-explain bench-kernels wheel-test lock wire-lock clean
 
@@ -28,7 +29,8 @@ demo: setup ## a simulated shop: loaded, a model trained, lists ranked over gRPC
 	@$(VENV)/bin/rankd demo
 
 test: lint ## everything CI runs: lint, C tests, Python tests, wheel test
-	@$(PYTEST) --durations=15 $(PYTEST_ARGS)
+	@$(PYTEST) -n $(TEST_PROCESSES) --dist loadfile --ignore=tests/load_tests --durations=15 $(PYTEST_ARGS)
+	@$(PYTEST) tests/load_tests $(PYTEST_ARGS)  # these count what a machine does: alone
 	@$(MAKE) count-instructions
 	@$(MAKE) wheel-test
 
