@@ -126,12 +126,8 @@ def test_wheel(wheel: Path, folder: Path) -> None:
     print(run(python, "-m", "pytest", *options, "end_to_end", cwd=folder), end="")
     say("unit tests against the installed wheel, with extras")
     pip(python, f"{wheel}[train,parquet]")
-    print(
-        "".join(
-            run(python, "-m", "pytest", *options, *(f"tests/{name}" for name in GO), cwd=folder).splitlines(True)[-3:]
-        ),
-        end="",
-    )
+    said = run(python, "-m", "pytest", *options, "-n", "2", *(f"tests/{name}" for name in GO), cwd=folder)
+    print("".join(said.splitlines(True)[-3:]), end="")
 
 
 def main() -> int:
