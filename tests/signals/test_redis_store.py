@@ -99,6 +99,27 @@ async def test_written_here_and_read_there(place: Place) -> None:
     await second.close()
 
 
+async def test_counts_that_were_asked_for_before_a_write_are_older(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await opened(place)
+    await store.write(prices(["a"], [1.0]))
+    ask = store.connection.run
+
+    async def ask_and_write(*arguments: Any, **options: Any) -> Any:
+        replies = await ask(*arguments, **options)
+        monkeypatch.undo()
+        await store.write(prices(["b", "c"], [1.0, 1.0]))
+        return replies
+
+    monkeypatch.setattr(store.connection, "run", ask_and_write)
+    await store.refresh_counts()
+    assert store.row_counts()["item"] == 3
+    await store.refresh_counts()
+    assert store.row_counts()["item"] == 3
+    await store.close()
+
+
 async def test_increments_of_many_at_once_are_all_there(place: Place) -> None:
     """Stores of several processes, each with several batches on their way, on the same few rows."""
     stores = [await opened(place, shards=2) for _ in range(3)]

@@ -86,6 +86,8 @@ class RedisStore:
         self._clock = clock
         self._latest_ms = 0
         self._counts: dict[str, dict[int, int]] = {name: {} for name in rows.schema.entities}
+        self._write_number = 0
+        self._last_write: dict[tuple[str, int], int] = {}  # by entity and bucket
         self._is_closed = False
 
     @property
@@ -146,7 +148,7 @@ class RedisStore:
                 if self.on_commit is not None:
                     await self.on_commit(commit)
             if writing.outcome.commits:
-                self._counts[writing.outcome.commits[0].entity] |= writing.outcome.counts
+                self._count(writing.outcome.commits[0].entity, writing.outcome.counts)
 
     def _settings(self, entity: str) -> tuple[Argument, ...]:
         options = self.rows.options
@@ -225,16 +227,25 @@ class RedisStore:
         """Rows per entity, as far as is known: see `refresh_counts`."""
         return {name: max(0, sum(counts.values())) for name, counts in self._counts.items()}
 
+    def _count(self, entity: str, counts: Mapping[int, int]) -> None:
+        """What a write's scripts said."""
+        self._counts[entity] |= counts
+        self._write_number += 1
+        self._last_write |= {(entity, bucket): self._write_number for bucket in counts}
+
     async def refresh_counts(self, entities: Iterable[str] | None = None) -> None:
         """Asks how many rows there are, of all entities or some. UnavailableError."""
         names = self.schema.entities if entities is None else entities
         places = [(name, bucket) for name in names for bucket in range(self.rows.options.shards)]
         keys = [self.keys.count(*place) for place in places]
+        asked = self._write_number
         replies = await self.connection.run(
             [(key, ("GET", key)) for key in keys], self.rows.options.scan_timeout_s, is_repeatable=True
         )
         for (name, bucket), reply in zip(places, replies, strict=True):
-            self._counts[name][bucket] = int(good(reply) or 0)
+            # Of a bucket that was written meanwhile the answer may be older than what the write said.
+            if self._last_write.get((name, bucket), 0) <= asked:
+                self._counts[name][bucket] = int(good(reply) or 0)
 
     async def statistics(self, now_s: float, entities: Collection[str] | None = None) -> Mapping[str, EntityStatistics]:
         """See SignalStore.statistics; of all entities or some. UnavailableError."""
