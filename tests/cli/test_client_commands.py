@@ -10,7 +10,7 @@ import sys
 import grpc
 import pytest
 from click.testing import CliRunner
-from support.fake_rankd import FakeRankd, running, status
+from support.fake_rankd import FakeRankd, error_info, running, status
 
 from rankd.cli.exit_codes import ExitCode
 from rankd.cli.main import cli
@@ -169,6 +169,22 @@ def test_errors_of_the_server_are_one_line(run, fake):
     fake.failures = [status(grpc.StatusCode.NOT_FOUND, "profile: expected one of a, b")]
     result = run(*RANK)
     assert result.exit_code == ExitCode.FAILED and result.stderr == "Error: NOT_FOUND: profile: expected one of a, b\n"
+
+
+def test_a_server_that_cannot_is_not_one_that_is_away(run, fake):
+    refusal = status(grpc.StatusCode.UNAVAILABLE, "Redis does not answer", error_info("UNAVAILABLE"))
+    fake.failures = [refusal] * 20
+    result = run(*RANK)
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert result.stderr == f"Error: rankd at 127.0.0.1:{fake.port} cannot do this now: Redis does not answer\n"
+
+
+def test_what_was_left_out_is_said(run, fake):
+    level = ranking_pb2.DegradationLevel.DEGRADATION_LEVEL_STALE_SIGNALS
+    fake.degradation = ranking_pb2.Degradation(level=level, reasons=["signals_unavailable"])
+    assert run(*RANK).stderr.splitlines()[-1] == "degraded: stale signals (signals_unavailable)"
+    found = json.loads(run(*RANK, "--json").stdout)["degradation"]
+    assert found == {"level": "stale_signals", "reasons": ["signals_unavailable"], "stages_skipped": []}
 
 
 @pytest.mark.parametrize("arguments", [RANK, ("get", "a"), ("load", __file__)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -15,7 +16,7 @@ from rankd.cli.output import CommandError, console, json_option, print_json, pri
 from rankd.cli.ranked_table import Listing, print_listing
 from rankd.cli.remote import connected, printable, remote_options
 from rankd.cli.spans import shown_span
-from rankd.client import RankedList
+from rankd.client import Degradation, RankedList
 from rankd.v1 import ranking_pb2
 
 _MessageT = TypeVar("_MessageT", bound=Message)
@@ -135,12 +136,26 @@ def _document(ranked: RankedList) -> dict[str, Any]:
         "missing_ids": ranked.missing_ids,
         "next_page_token": ranked.next_page_token,
         **({"timings": ranked.timings} if ranked.timings else {}),
+        **degradation_document(ranked.degradation),
     }
 
 
 def versions(message: ranking_pb2.Versions) -> dict[str, str]:
     """What answered, for --json."""
     return {"profile": message.profile, "model": message.model, "schema": message.schema}
+
+
+def degradation_document(degradation: Degradation | None) -> dict[str, Any]:
+    """What was left out, for --json; nothing if nothing was."""
+    return {} if degradation is None else {"degradation": asdict(degradation)}
+
+
+def tell_degradation(degradation: Degradation | None) -> None:
+    """A line on standard error if something was left out."""
+    if degradation is not None:
+        left_out = f"; left out: {', '.join(degradation.stages_skipped)}" if degradation.stages_skipped else ""
+        text = f"degraded: {degradation.level.replace('_', ' ')} ({', '.join(degradation.reasons)}){left_out}"
+        click.echo(printable(text), err=True)
 
 
 def _print(ranked: RankedList, plot: bool) -> None:
@@ -161,5 +176,6 @@ def _print(ranked: RankedList, plot: bool) -> None:
     rescored = f", {ranked.rescored_count} scored by {model}" if model else ""
     unknown = f", {len(ranked.missing_ids)} unknown" if ranked.missing_ids else ""
     click.echo(f"{len(ranked)} of {ranked.total_count} candidates{rescored}{unknown}", err=True)
+    tell_degradation(ranked.degradation)
     if ranked.next_page_token:
         click.echo(f"next page: --page-token {ranked.next_page_token}", err=True)

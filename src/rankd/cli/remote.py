@@ -60,7 +60,10 @@ def breaking_off(address: str, how_far: Callable[[], str]) -> Iterator[None]:
 
 
 def unreachable(address: str, error: ServerUnavailableError) -> str:
-    """One line about a server that is away. gRPC's own words name every layer they came through."""
+    """One line about a server that is away, or says itself that it cannot: gRPC's own words name every layer they came
+    through."""
+    if error.reason is not None:
+        return f"rankd at {address} cannot do this now: {error.message}"
     cause = error.message.rpartition("last error: ")[2].rpartition(": ")[2]
     return f"cannot reach rankd at {address}: {cause}"
 

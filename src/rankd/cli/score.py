@@ -9,7 +9,7 @@ import click
 
 from rankd.cli.candidates import candidate_options, read_as_of, read_candidates, read_context, read_user
 from rankd.cli.output import console, json_option, print_json
-from rankd.cli.rank import read_request, required_profile, versions
+from rankd.cli.rank import degradation_document, read_request, required_profile, tell_degradation, versions
 from rankd.cli.ranked_table import Listing, print_listing
 from rankd.cli.remote import connected, remote_options
 from rankd.client import ScoredList
@@ -81,6 +81,7 @@ def command(
     bars = next(iter(outputs.values())) if plot and outputs else None
     leading: dict[str, Any] = {"index": list(range(len(sent))), **outputs}
     print_listing(console(), Listing(sent, leading, shown, frozenset(scored.missing_ids), bars))
+    tell_degradation(scored.degradation)
 
 
 def _document(ids: list[str], scored: ScoredList) -> dict[str, Any]:
@@ -97,4 +98,5 @@ def _document(ids: list[str], scored: ScoredList) -> dict[str, Any]:
         "versions": versions(scored.versions),
         "items": items,
         "missing_ids": scored.missing_ids,
+        **degradation_document(scored.degradation),
     }
