@@ -56,6 +56,8 @@ class Slots:
         """By slot; to be read."""
         self._told: memoryview[int] = self._view[_COUNTER_BYTES:].cast("q")
         self._seeds: dict[str, int] = {}
+        if is_writer:
+            self.tell(None, False)  # the file may be of a writer that is gone
 
     def slot(self, entity: str, id_: str) -> int:
         """Which counter is a row's."""
